@@ -1,4 +1,4 @@
-"""What a baseline is: its settings, what it fits, how it scores candidates and all items.
+"""The interface of baselines: settings, fitting, scores of candidates and of all items.
 
 A baseline registers itself as bricks do (:mod:`legos.registry`). ``exp.baselines`` names it, alone
 or with settings; :mod:`legos.evaluation.baselines` measures it.
@@ -54,7 +54,7 @@ class MatrixConfig(BaselineConfig):
 
 
 class Baseline(ABC, Generic[Own]):
-    """A method that every model is measured beside; made of its settings alone."""
+    """A method that models are compared with; built from its settings only."""
 
     title: ClassVar[str]
     """What tables call it."""
@@ -76,7 +76,7 @@ class Baseline(ABC, Generic[Own]):
 
 
 class HistoryBaseline(Baseline[Own]):
-    """A baseline that scores items for a history and need not know the user.
+    """A baseline that scores items for a history, without knowing the user.
 
     What it learns are plain arrays, so that it can be saved, and scores follow from them alone.
     """
@@ -86,11 +86,11 @@ class HistoryBaseline(Baseline[Own]):
 
     @abstractmethod
     def learn(self, data: FitData) -> Arrays:
-        """What the training split teaches about ``data.items``."""
+        """Learn about ``data.items`` from the training split; returns named arrays."""
 
     @abstractmethod
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """What scores the items that :meth:`learn` was asked about."""
+        """Return a scorer of the items that :meth:`learn` was called for."""
 
     def stages(self, data: FitData, begun: Arrays | None = None, done: int = 0) -> Iterator[Arrays]:
         """Learn step by step; the last arrays are those of :meth:`learn`.
@@ -108,38 +108,38 @@ class HistoryBaseline(Baseline[Own]):
             yield self.learn(data)
 
     def fit(self, data: FitData) -> HistoryScores:
-        """Learn from the training split; returns what scores ``data.items``."""
+        """Learn from the training split; returns a scorer of ``data.items``."""
         return self.scorer(self.learn(data))
 
     def item_vectors(self, learned: Arrays) -> np.ndarray | None:
-        """``(all items, D)`` float32 whose products with readers are scores; None: none are."""
+        """``(all items, D)`` float32 if scores are products of vectors; else None."""
         del learned
         return None
 
     def reader_vectors(self, learned: Arrays, histories: sparse.csr_matrix) -> np.ndarray | None:
-        """``(n, D)`` float32 of histories as :data:`HistoryScores` takes them; None: none."""
+        """Reader vectors ``(n, D)`` float32 of histories (:data:`HistoryScores`), or None."""
         del learned, histories
         return None
 
     def pair_scores(self, data: BaselineData) -> np.ndarray:
-        """Scores of the candidates by their impression's history."""
+        """Score candidates by the histories of their impressions."""
         return data.pair_scores(self.fit(data))
 
     def page_scores(self, data: BaselineData) -> PageScores:
-        """Scores of all items by history."""
+        """Score all items for histories."""
         scores = self.fit(data)
         return lambda rows: scores(data.histories[rows])
 
 
 def make_baseline(settings: BaselineConfig | str) -> Baseline[BaselineConfig]:
-    """The method of some settings, or of a name with its defaults."""
+    """Build the method of some settings, or of a name with its defaults."""
     settings = read_baseline(settings)
     made: Baseline[BaselineConfig] = bricks("baseline").brick(settings.name)(settings)
     return made
 
 
 def baseline_title(label: str) -> str:
-    """What tables call the baseline of a label; the label itself of one that is not registered."""
+    """Name of a label's baseline in tables; the label itself if it is not registered."""
     name, *changed = label.split(",")
     registry = bricks("baseline")
     if name not in registry.names():
@@ -149,7 +149,7 @@ def baseline_title(label: str) -> str:
 
 
 def _rounded(setting: str) -> str:
-    """``l2=160.2948984699853`` by four digits."""
+    """Round a number in a label to four digits, as in ``l2=160.2948984699853``."""
     key, _, value = setting.partition("=")
     try:
         return f"{key}={float(value):.4g}" if "." in value else setting
@@ -158,7 +158,7 @@ def _rounded(setting: str) -> str:
 
 
 def settings_class(label: str) -> type[BaselineConfig]:
-    """Of the baseline of a label; the plainest of one that is not registered."""
+    """The settings class of a label's baseline; the base class if it is not registered."""
     name, registry = label.partition(",")[0], bricks("baseline")
     found = registry.config(name) if name in registry.names() else BaselineConfig
     return found if issubclass(found, BaselineConfig) else BaselineConfig

@@ -1,4 +1,4 @@
-"""Item-kNN and text cosine together: who read what, and what it is about."""
+"""Sum of item-kNN and text cosine: co-reading and content."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ItemKNNTextCosine(HistoryBaseline[ItemKNNTextCosineConfig]):
         )
 
     def learn(self, data: FitData) -> Arrays:
-        """What both learn, each under its name."""
+        """Learn both methods, each under its name."""
         return {
             f"{part.settings.name}.{name}": array
             for part in self._parts
@@ -41,7 +41,7 @@ class ItemKNNTextCosine(HistoryBaseline[ItemKNNTextCosineConfig]):
         }
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """Both, each standardised."""
+        """Return a scorer that adds both standardised scores."""
         parts = []
         for part in self._parts:
             own = f"{part.settings.name}."
@@ -56,14 +56,14 @@ class ItemKNNTextCosine(HistoryBaseline[ItemKNNTextCosineConfig]):
         return scores
 
     def pair_scores(self, data: BaselineData) -> np.ndarray:
-        """Here each is standardised within the impression."""
+        """Score candidates; each method is standardised within the impression."""
         first, second = (_standardise(part.pair_scores(data), data) for part in self._parts)
         total: np.ndarray = first + second
         return total
 
 
 def _standard(scores: np.ndarray) -> np.ndarray:
-    """Rows of mean 0 and deviation 1; of equal scores 0."""
+    """Standardise rows to mean 0 and deviation 1; rows of equal scores become 0."""
     deviation = scores.std(1, keepdims=True)
     scaled: np.ndarray = (scores - scores.mean(1, keepdims=True)) / np.where(
         deviation > 0, deviation, 1

@@ -38,7 +38,7 @@ class BM25Config(BaselineConfig):
 
 @baselines.register(BM25Config)
 class BM25(HistoryBaseline[BM25Config]):
-    """Words in common, by how rare they are."""
+    """Score items by the words they share with the history, weighted by rarity."""
 
     title = "BM25"
 
@@ -56,7 +56,7 @@ class BM25(HistoryBaseline[BM25Config]):
         return {"counts": counts, "weights": weights[data.items]}
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """Sums over the words of a history."""
+        """Return a scorer: sums over the words of a history."""
         counts, weights = learned["counts"], learned["weights"].T.tocsr()
         common = _common_words(counts, weights.shape[1])
         dense, rare = weights[common].toarray(), weights[~common]
@@ -71,7 +71,7 @@ class BM25(HistoryBaseline[BM25Config]):
 
 
 def _common_words(counts: sparse.csr_matrix, scored: int) -> np.ndarray:
-    """``(words,)`` bool: words that many items have, the most common that fit a dense matrix."""
+    """``(words,)`` bool: the most common words, as many as fit into a dense matrix."""
     having = np.bincount(counts.indices, minlength=counts.shape[1])
     most = np.argsort(-having, kind="stable")[: _DENSE // max(scored, 1)]
     common = np.zeros(len(having), bool)
@@ -80,7 +80,7 @@ def _common_words(counts: sparse.csr_matrix, scored: int) -> np.ndarray:
 
 
 def word_counts(texts: Sequence[str]) -> sparse.csr_matrix:
-    """``(items, words)`` float32 how often each text has each word, in lower case."""
+    """``(items, words)`` float32 counts of each word in each text, in lower case."""
     numbers: dict[str, int] = {}
     rows = [
         [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())]
@@ -95,7 +95,7 @@ def word_counts(texts: Sequence[str]) -> sparse.csr_matrix:
 
 
 def bm25_weights(counts: sparse.csr_matrix, k1: float, b: float) -> sparse.csr_matrix:
-    """``(items, words)`` float32: what a word of the query adds to the score of an item."""
+    """``(items, words)`` float32: contribution of a query's word to the score of an item."""
     items = counts.shape[0]
     having = np.bincount(counts.indices, minlength=counts.shape[1])
     rarity = np.log1p((items - having + 0.5) / (having + 0.5))

@@ -1,4 +1,4 @@
-"""Uniform noise: what ranking by chance reaches."""
+"""Uniform noise: the result of ranking by chance."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class Random(Baseline[RandomConfig]):
         return np.random.default_rng(count).random(count, dtype=np.float32)
 
     def page_scores(self, data: BaselineData) -> PageScores:
-        """Noise, named by history state and item."""
+        """Noise, seeded by history state and item."""
         return lambda rows: keyed_bits(torch.from_numpy(rows), len(data.items), 0).numpy() / 2.0**62

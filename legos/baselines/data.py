@@ -1,4 +1,4 @@
-"""What baselines look at: who read what in the training split, and the states they score."""
+"""Input of baselines: reads of the training split, and the states to score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STATES_AT_ONCE = 512  # history states scored at once: 512 x distinct candidate
 
 
 class FitData:
-    """What a baseline is fitted to.
+    """The data that a baseline is fitted to.
 
     Args:
         tables: the data set.
@@ -48,7 +48,7 @@ class FitData:
 
 
 class BaselineData(FitData):
-    """The same with a split to score.
+    """The data that a baseline is fitted to, with a split to score.
 
     Args:
         tables: the data set.
@@ -122,7 +122,7 @@ def shares(histories: Ragged, num_items: int) -> sparse.csr_matrix:
 
 
 def unit_words(rows: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Rows of length 1; a row of zeros stays."""
+    """Scale rows to length 1; rows of zeros stay."""
     norms = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
     return (sparse.diags(1 / np.where(norms > 0, norms, 1)) @ rows).tocsr()
 
@@ -145,7 +145,7 @@ def _train_reads(tables: Tables, train: str) -> sparse.csr_matrix:
 
 
 def _counts(histories: Ragged, num_items: int) -> sparse.csr_matrix:
-    """``(states, items)`` how often each item stands in each history."""
+    """``(states, items)`` counts of each item in each history."""
     return sparse.csr_matrix(
         (
             np.ones(histories.values.numel(), np.float32),

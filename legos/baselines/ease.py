@@ -1,4 +1,4 @@
-"""EASE^R: the weights between items that best give back who read what, in closed form.
+"""EASE^R: linear weights between items that best reconstruct the reads, in closed form.
 
 Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: B minimises
 ``|X - X B|^2 + l2 |B|^2`` with a diagonal of zeros, so ``B = -P / diag(P)`` off the diagonal with
@@ -66,7 +66,7 @@ class EASE(HistoryBaseline[EASEConfig]):
 def weighted_sums(
     weights: np.ndarray | sparse.csr_matrix, known: np.ndarray, items: np.ndarray
 ) -> HistoryScores:
-    """Sums of the weights of a history's items, each counted once.
+    """Return a scorer: sums of the weights of a history's items, each counted once.
 
     Args:
         weights: from items to items, both of ``known``.
@@ -95,7 +95,7 @@ def gram(reads: sparse.csr_matrix) -> np.ndarray:
 
 
 def closed_form(product: np.ndarray, l2: float) -> np.ndarray:
-    """EASE's weights from X'X ``(n, n)``, which they are written over.
+    """EASE's weights from X'X ``(n, n)``, which is overwritten.
 
     Raises:
         DataError: the matrix is singular in its precision.
@@ -119,7 +119,7 @@ def closed_form(product: np.ndarray, l2: float) -> np.ndarray:
 
 
 def ridge(l2: float) -> Solver:
-    """Solves systems that squared weights are added to."""
+    """Return a solver of ridge-regularised linear systems."""
 
     def solve(systems: LocalSystems) -> np.ndarray:
         products, right = systems

@@ -1,4 +1,4 @@
-"""EASE over who read what and over text vectors together: texts are users of a weight.
+"""EASE over reads and text vectors together: text dimensions act as weighted users.
 
 Jeunen, Van Balen, Goethals, "Closed-Form Models for Collaborative Filtering with Side-Information",
 RecSys 2020, section 3.1 (CEASE): X is stacked on the transposed item vectors F, so
@@ -33,7 +33,7 @@ class EASETextsConfig(MatrixConfig):
 
 @baselines.register(EASETextsConfig)
 class EASETexts(HistoryBaseline[EASETextsConfig]):
-    """Weights between all items, those that nobody read included."""
+    """Weights between all items, including those that nobody read."""
 
     title = "EASE with texts"
 

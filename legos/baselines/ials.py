@@ -1,4 +1,4 @@
-"""iALS: vectors of users and items whose products are 1 where somebody read and near 0 elsewhere.
+"""iALS: matrix factorisation whose products are near 1 for reads and near 0 elsewhere.
 
 Hu, Koren, Volinsky, ICDM 2008, in the form and with the regularisation of Rendle, Krichene, Zhang,
 Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022,
@@ -53,12 +53,12 @@ class IALSConfig(BaselineConfig):
 
 @baselines.register(IALSConfig)
 class IALS(HistoryBaseline[IALSConfig]):
-    """Vectors of the items; users are solved for when they are scored."""
+    """Item vectors by alternating least squares; users are solved for when they are scored."""
 
     title = "iALS"
 
     def learn(self, data: FitData) -> Arrays:
-        """Solve for users and items in turn."""
+        """Solve for users and items alternately."""
         *_, learned = self.stages(data)
         return learned
 
@@ -79,19 +79,19 @@ class IALS(HistoryBaseline[IALSConfig]):
         return lambda histories: self.reader_vectors(learned, histories) @ shown.T
 
     def item_vectors(self, learned: Arrays) -> np.ndarray:
-        """Those of all items; of one that nobody read zeros."""
+        """Vectors of all items; zeros for items that nobody read."""
         vectors: np.ndarray = learned["vectors"]
         return vectors
 
     def reader_vectors(self, learned: Arrays, histories: sparse.csr_matrix) -> np.ndarray:
-        """The solution of each history."""
+        """The vector of each history's reader."""
         known = learned["known"]
         items = torch.from_numpy(learned["vectors"][known])
         found: np.ndarray = self.solved(histories[:, known].sign(), items).numpy()
         return found
 
     def first_vectors(self, items: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """``(items, factors)`` at random."""
+        """Random initial vectors ``(items, factors)``."""
         settings = self.settings
         generator = torch.Generator().manual_seed(1 if settings.seed is None else settings.seed)
         found = torch.randn(items, settings.factors, generator=generator, dtype=dtype)
@@ -114,7 +114,7 @@ class IALS(HistoryBaseline[IALSConfig]):
             yield items
 
     def solved(self, reads: sparse.csr_matrix, others: Tensor) -> Tensor:
-        """The best vector of each row.
+        """Solve for the best vector of each row.
 
         Args:
             reads: ``(n, m)`` of 0 and 1, each pair once.
@@ -143,7 +143,7 @@ class IALS(HistoryBaseline[IALSConfig]):
 
 
 def _solve_by_entries(read: Tensor, diagonal: Tensor) -> Tensor:
-    """What :func:`_solve_by_factors` gives, from systems of L equations (Woodbury's identity)."""
+    """Solve as :func:`_solve_by_factors`, with systems of L equations (Woodbury's identity)."""
     scale = diagonal.rsqrt()
     read = read * scale
     systems = read @ read.mT

@@ -1,4 +1,4 @@
-"""Mean similarity, over the history, between the users of its items and an item's.
+"""Mean similarity of an item to those of the history, by the users who read both.
 
 Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001, section
 3.1.1, on implicit feedback. TF-IDF and BM25 weights, under which a user who reads everything says
@@ -36,12 +36,12 @@ class ItemKNNConfig(MatrixConfig):
 
 @baselines.register(ItemKNNConfig)
 class ItemKNN(HistoryBaseline[ItemKNNConfig]):
-    """A matrix of similar items, sparse as who read what."""
+    """Item-kNN with a sparse matrix of similarities."""
 
     title = "item-kNN"
 
     def learn(self, data: FitData) -> Arrays:
-        """Compare items.
+        """Compute similarities between items.
 
         Raises:
             OutOfMemory: without ``k`` the matrix may not fit.
@@ -67,7 +67,7 @@ class ItemKNN(HistoryBaseline[ItemKNNConfig]):
         return {"similar": similar.T.tocsr()}  # (all items, items)
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """Mean similarity to a history's items."""
+        """Return a scorer: mean similarity to a history's items."""
         similar = learned["similar"]
         return lambda histories: (histories @ similar).toarray()
 

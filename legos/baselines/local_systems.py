@@ -1,4 +1,4 @@
-"""Weights of an item's nearest items alone: one small system an item, cut from X'X.
+"""Weights restricted to an item's nearest items: one small system per item, cut from X'X.
 
 Memory grows with items x neighbours; X'X itself is never there as a whole.
 """

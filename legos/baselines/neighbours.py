@@ -1,4 +1,4 @@
-"""Sparse products of items with items, page by page, of which the strongest entries stay."""
+"""Sparse item-item products, page by page, keeping only the strongest entries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pages(count: int, size: int = _ROWS_AT_ONCE) -> Iterator[slice]:
 
 
 def product_bytes(reads: sparse.csr_matrix, rows: int) -> int:
-    """Bytes that a sparse product of ``rows`` items with all others takes at most."""
+    """Maximum bytes of a sparse product of ``rows`` items with all others."""
     lengths = np.diff(reads.indptr).astype(np.int64)
     entries: int = min(int((lengths**2).sum()), rows * reads.shape[1])
     return entries * 8  # a float32 and an int32

@@ -1,4 +1,4 @@
-"""The probability by which a generator drew the click: the best reachable score."""
+"""The click probability that a generator used: the best reachable score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OracleConfig(BaselineConfig):
 
 @baselines.register(OracleConfig)
 class Oracle(Baseline[OracleConfig]):
-    """Knows the candidates that were shown, and nothing of other items."""
+    """Scores shown candidates by the generator's probabilities; knows nothing of other items."""
 
     title = "best reachable"
 
@@ -39,5 +39,5 @@ class Oracle(Baseline[OracleConfig]):
         return probabilities.astype(np.float32)
 
     def page_scores(self, data: BaselineData) -> PageScores:
-        """Refused."""
+        """Raise an error: all items cannot be scored."""
         raise ConfigError(f"no baseline {ORACLE!r} over all items: it knows those shown alone")

@@ -18,7 +18,7 @@ class PopularityConfig(BaselineConfig):
 
 @baselines.register(PopularityConfig)
 class Popularity(HistoryBaseline[PopularityConfig]):
-    """The same list for everybody; each reader counts once."""
+    """The number of readers of an item; the same list for everybody."""
 
     title = "popularity"
     reads_histories = False
@@ -28,10 +28,10 @@ class Popularity(HistoryBaseline[PopularityConfig]):
         return {"popularity": data.popularity[data.items]}
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """The counts."""
+        """Return a scorer by these counts."""
         return same_for_all(learned["popularity"])
 
 
 def same_for_all(scores: np.ndarray) -> HistoryScores:
-    """Scores ``(items,)`` that no history changes."""
+    """Return a scorer that gives every history the same scores ``(items,)``."""
     return lambda histories: np.broadcast_to(scores, (histories.shape[0], len(scores))).copy()

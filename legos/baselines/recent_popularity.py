@@ -1,4 +1,4 @@
-"""How many clicks an item had in the training split, of which older ones count less.
+"""The number of training clicks of an item, in which older clicks count less.
 
 Ji, Sun, Zhang, Li, "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020, with
 an exponential decay in place of a window.
@@ -30,13 +30,13 @@ class RecentPopularityConfig(BaselineConfig):
 
 @baselines.register(RecentPopularityConfig)
 class RecentPopularity(HistoryBaseline[RecentPopularityConfig]):
-    """The same list for everybody; histories, whose items have no times, do not count."""
+    """Decayed popularity, the same list for everybody; histories have no times and do not count."""
 
     title = "recent popularity"
     reads_histories = False
 
     def learn(self, data: FitData) -> Arrays:
-        """Count clicks of known time.
+        """Sum decayed clicks of known time.
 
         Raises:
             DataError: no click has one.
@@ -53,5 +53,5 @@ class RecentPopularity(HistoryBaseline[RecentPopularityConfig]):
         return {"popularity": weight[data.items].astype(np.float32)}
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """The weights."""
+        """Return a scorer by these weights."""
         return same_for_all(learned["popularity"])

@@ -1,4 +1,4 @@
-"""RP3beta: a walk of three steps from the history's items over their readers, less popularity.
+"""RP3beta: random walks from the history's items over their readers, popularity discounted.
 
 Paudel, Christoffel, Newell, Bernstein, "Updatable, Accurate, Diverse, and Scalable Recommendations
 for Interactive Applications", ACM TiiS 2017, section 3.3; the transition probabilities to the power
@@ -31,12 +31,12 @@ class RP3BetaConfig(BaselineConfig):
 
 @baselines.register(RP3BetaConfig)
 class RP3Beta(HistoryBaseline[RP3BetaConfig]):
-    """A sparse matrix of steps from item to reader to item."""
+    """RP3beta with a sparse matrix of steps from item to reader to item."""
 
     title = "RP3beta"
 
     def learn(self, data: FitData) -> Arrays:
-        """Walk from every item."""
+        """Compute the steps from every item."""
         alpha, reads = self.settings.alpha, data.reads
         to_reader = (_powered(data.popularity, -alpha) @ reads.T).tocsr()
         to_item = _powered(np.diff(reads.indptr), -alpha) @ reads
@@ -46,7 +46,7 @@ class RP3Beta(HistoryBaseline[RP3BetaConfig]):
         return {"steps": steps.tocsr()}  # (all items, items)
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """Where walks from a history's items end."""
+        """Return a scorer: the probability that walks from a history's items end at an item."""
         steps = learned["steps"]
         return lambda histories: (histories @ steps).toarray()
 

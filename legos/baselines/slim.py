@@ -1,4 +1,4 @@
-"""SLIM: sparse weights of 0 and more between items that best give back who read what.
+"""SLIM: sparse non-negative weights between items that best reconstruct the reads.
 
 Ning and Karypis, "SLIM: Sparse Linear Methods for Top-N Recommender Systems", ICDM 2011, equation
 3: a column w minimises ``|a - A w|^2 / 2 + l2 |w|^2 / 2 + l1 sum(w)`` with w >= 0 and no weight to
@@ -44,7 +44,7 @@ class SLIM(HistoryBaseline[SLIMConfig]):
     title = "SLIM"
 
     def learn(self, data: FitData) -> Arrays:
-        """Descend for every item.
+        """Fit the weights of every item by coordinate descent.
 
         Raises:
             OutOfMemory: without ``neighbours`` the matrix may not fit.
@@ -61,7 +61,7 @@ class SLIM(HistoryBaseline[SLIMConfig]):
         return {"weights": weights, "known": known, "items": data.items}
 
     def scorer(self, learned: Arrays) -> HistoryScores:
-        """Sums of weights."""
+        """Return a scorer: sums of weights."""
         return weighted_sums(learned["weights"], learned["known"], learned["items"])
 
     def descend(self, systems: LocalSystems) -> np.ndarray:

@@ -35,12 +35,12 @@ class TextCosineConfig(BaselineConfig):
 
 @baselines.register(TextCosineConfig)
 class TextCosine(HistoryBaseline[TextCosineConfig]):
-    """What a history is about, item by item."""
+    """Scores items by the cosine of their text vectors and the mean of a history's."""
 
     title = "text cosine"
 
     def learn(self, data: FitData) -> Arrays:
-        """Read the vectors.
+        """Compute the text vectors.
 
         Raises:
             DataError: the items have no text.
@@ -58,12 +58,12 @@ class TextCosine(HistoryBaseline[TextCosineConfig]):
         return lambda histories: unit_rows(histories @ vectors) @ shown
 
     def item_vectors(self, learned: Arrays) -> np.ndarray | None:
-        """Of a language model; words have axes of their own and are none."""
+        """Text vectors of a language model; None for tf-idf."""
         vectors: Any = learned["vectors"]
         return None if sparse.issparse(vectors) else vectors
 
     def reader_vectors(self, learned: Arrays, histories: sparse.csr_matrix) -> np.ndarray | None:
-        """Means of a history's vectors, of length 1."""
+        """Mean vectors of histories, scaled to length 1."""
         from legos.lm.states import unit_rows
 
         vectors = self.item_vectors(learned)
@@ -101,7 +101,7 @@ def item_vectors(
 def vectors_of_texts(
     fields: Sequence[Sequence[str]], text_model: LanguageModelSource | None
 ) -> np.ndarray:
-    """The same of other items, by text field of the tables what each says: ``(N, E)``."""
+    """Vectors of further items from their texts by field of the tables: ``(N, E)``."""
     from legos.lm.text_vectors import text_vectors
 
     return text_vectors(join_texts(fields), _folder(text_model), normalise=True)

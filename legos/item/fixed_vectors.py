@@ -23,7 +23,7 @@ class FixedVectorsConfig(GivenVectorsSettings, BrickConfig):
 
 @item_encoders.register(FixedVectorsConfig)
 class FixedVectors(GivenVectors):
-    """Look up an item's given vector and project it.
+    """Look up an item's precomputed vector and project it.
 
     Args:
         item_vectors: ``(items, E)`` float32; a row of NaN for an item without a vector.

@@ -83,12 +83,12 @@ class Glory(nn.Module):
         return self._both(text, state)[place]
 
     def alone(self, items: ItemBatch) -> Tensor:
-        """What each item says by itself, ``(N, D)``."""
+        """Encode each item's own text, ``(N, D)``."""
         text: Tensor = self.encoder(items)
         return text
 
     def joined(self, alone: Tensor) -> Tensor:
-        """The vectors of all items: what each says ``(N, D)`` -> ``(N, 2 D)``."""
+        """Combine the texts of all items along the graph: ``(N, D)`` -> ``(N, 2 D)``."""
         alone = alone.to(self.candidate.weight.dtype)
         return self._both(alone, self.graph.over_all(alone))
 

@@ -28,7 +28,7 @@ class IDConfig(BrickConfig):
 
 @item_encoders.register(IDConfig)
 class ID(IDVectors):
-    """Look up item vectors; what training never saw is one shared vector."""
+    """Look up item vectors; items that training never saw share one."""
 
     def __init__(self, settings: IDConfig, *, known_items: Tensor, hidden_size: int) -> None:
         super().__init__(

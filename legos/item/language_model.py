@@ -43,7 +43,7 @@ ONCE_RANK = 32
 
 
 class LanguageModelSettings(LoadSettings, BrickConfig):
-    """What the encoders that stand on a language model share."""
+    """Settings shared by the encoders over a language model."""
 
     model: Annotated[LanguageModelSource, CONTENT] = Field(
         default_factory=lambda: packaged("minilm")
@@ -62,7 +62,7 @@ class LanguageModelSettings(LoadSettings, BrickConfig):
 
     @property
     def stored_dtype(self) -> Dtype:
-        """Of cached hidden states."""
+        """Dtype of cached hidden states."""
         return self.cache_dtype or self.dtype
 
 

@@ -98,7 +98,7 @@ class Manner(nn.Module):
         return torch.cat([encoder(items) for encoder in encoders], 1)
 
     def clicked(self, items: ItemBatch) -> Tensor:
-        """The same with zeros in place of the aspects, which clicks do not train."""
+        """Encode items with zeros in place of the aspects, which clicks do not train."""
         content: Tensor = self.content(items)
         return nn.functional.pad(content, (0, self.output_size - self.size))
 
@@ -114,6 +114,6 @@ class Manner(nn.Module):
 
 
 def _own_copy(encoder: nn.Module) -> nn.Module:
-    """An encoder with parameters of its own; those that nothing trains stay in memory once."""
+    """Copy an encoder with its own parameters; untrained ones are shared in memory."""
     frozen = {id(each): each for each in encoder.parameters() if not each.requires_grad}
     return deepcopy(encoder, frozen)

@@ -42,7 +42,7 @@ class TextVectorsConfig(ProjectionSettings, LanguageModelSettings):
     )
 
     def head_of(self, language_model: LanguageModel) -> SentenceHead | None:
-        """What makes a vector of final states; None: their mean, which other folders get, too.
+        """The module that pools final states; None: their mean, also for other folders.
 
         Raises:
             ConfigError: see :func:`legos.lm.sentence.shipped_files`.

@@ -92,11 +92,11 @@ class Manner(nn.Module):
         return users @ offered.mT
 
     def factors(self, user: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as products: ``(B, D')`` and ``(N, D')``, D' of the part by clicks."""
+        """Factors of the training scores: ``(B, D')`` and ``(N, D')``, D' of the part by clicks."""
         return self._clicked(user) / self.temperature, self._clicked(items)
 
     def spread(self, items: Tensor) -> Tensor:
-        """Covariances of the parts of all that is offered: ``(N, D)`` -> ``(1 + A, D', D')``."""
+        """Covariances of the parts over recommendable items: ``(N, D)`` -> ``(1 + A, D', D')``."""
         return torch.stack([covariance(part) for part in items.split(self.size, 1)])
 
     def over_catalogue(self, users: Tensor, spread: Tensor) -> Tensor:

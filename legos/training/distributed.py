@@ -1,4 +1,4 @@
-"""One model on all processes of a training: its gradients are those of the whole step."""
+"""Distributed training: the gradients of a model are those of the whole step on all processes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Replicas:
         return self.accelerator.scaler is not None
 
     def accumulating(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """A backward pass; gradients are averaged over processes in the last one of a step."""
+        """Context of a backward pass; the last one of a step averages gradients over processes."""
         if self.alone or is_last or self._by_hand:
             return nullcontext()
         context: AbstractContextManager[None] = self.accelerator.no_sync(self.module)
@@ -97,7 +97,7 @@ class Replicas:
             loss.backward()  # accelerate's own call looks for packages on every step
 
     def finish(self, clip: float | None, name: str) -> float:
-        """Average gradients where that is still to be done, and clip them.
+        """Average gradients if this is still to be done, and clip them.
 
         Args:
             clip: largest global norm; None: no clipping.
@@ -137,7 +137,7 @@ class Replicas:
         return total
 
     def of_main(self, value: Any) -> Any:
-        """What the main process has, in every process."""
+        """Broadcast a value of the main process."""
         return value if self.alone else broadcast_object_list([value])[0]
 
     def any(self, flag: bool) -> bool:
@@ -145,12 +145,12 @@ class Replicas:
         return flag if self.alone else self.summed([flag])[0] > 0
 
     def release(self) -> None:
-        """Let the accelerator forget the model, so that its memory can be used again."""
+        """Release the model from the accelerator, to free its memory."""
         self.accelerator.free_memory()
 
 
 def is_shared_out(module: nn.Module) -> bool:
-    """Whether processes have shares of parameters (FSDP2), which are put together in a call."""
+    """Whether processes have shares of parameters (FSDP2), which are gathered when used."""
     return any(isinstance(each, DTensor) for each in module.parameters())
 
 

@@ -1,4 +1,4 @@
-"""Which epoch was the best, and when patience with those after it ends."""
+"""Early stopping: the best epoch, and patience with the epochs after it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class EarlyStopping:
 
     @classmethod
     def of(cls, train: TrainConfig) -> EarlyStopping:
-        """Of ``exp.train``."""
+        """Build from ``exp.train``."""
         return cls(train.metric, parse_metric(train.metric).maximize, train.patience)
 
     @property
@@ -69,7 +69,7 @@ class EarlyStopping:
         return value
 
     def update(self, metrics: Mapping[str, float], *, epoch: int) -> bool:
-        """Take in an epoch's validation metrics; returns whether it is the best so far.
+        """Record an epoch's validation metrics; returns whether it is the best so far.
 
         Raises:
             LegosError: the metric was not computed or is not a finite number.
@@ -88,7 +88,7 @@ class EarlyStopping:
         return improved
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {
             "best": self.best,
             "best_epoch": self.best_epoch,
@@ -96,7 +96,7 @@ class EarlyStopping:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state()``."""
+        """Resume from ``state()``."""
         self.best = state["best"]
         self.best_epoch = int(state["best_epoch"])
         self.epochs_since = int(state["epochs_since"])

@@ -1,4 +1,4 @@
-"""A training of plain epochs, each measured at its end: what systems without stages share."""
+"""Training in plain epochs, each measured at its end, for systems without stages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from legos.training.recipe import Recipe, ResumableRecord, Segment, record_of
 
 @dataclass
 class EpochProgress:
-    """Where a training stands; all of it goes into a checkpoint.
+    """Position in the training; saved with every checkpoint.
 
     Attributes:
         step: optimizer steps done.
@@ -31,18 +31,18 @@ class EpochProgress:
 
 
 class EpochRecord(ResumableRecord):
-    """What training needs of ``state.json``."""
+    """The part of ``state.json`` that training needs."""
 
     progress: record_of(EpochProgress)  # type: ignore[valid-type]
     rows_per_step: Count
 
 
 class Epochs(Protocol):
-    """What says how long an epoch is."""
+    """Something with a number of steps per epoch."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of it."""
+        """Number of steps of an epoch."""
 
 
 class PlainEpochs(Recipe):
@@ -64,7 +64,7 @@ class PlainEpochs(Recipe):
         return self.progress.step, self.train.epochs * self.stream.steps_per_epoch
 
     def segment(self) -> Segment | None:
-        """The epoch under way."""
+        """The current epoch."""
         done, steps = self.epochs_done, self.stream.steps_per_epoch
         if done >= self.train.epochs or self.early_stopping.stop:
             return None
@@ -86,7 +86,7 @@ class EpochRecipe(PlainEpochs):
 
     @property
     def epochs_done(self) -> int:
-        """As its progress says."""
+        """Number of epochs done."""
         return self.progress.epoch
 
     def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
@@ -104,6 +104,6 @@ class EpochRecipe(PlainEpochs):
         return {"loss": self.progress.loss_sum / max(1, self.progress.loss_rows)}
 
     def after(self, segment: Segment, score: float) -> None:
-        """Begin the next epoch."""
+        """Start the next epoch."""
         self.progress.epoch += 1
         self.progress.loss_sum, self.progress.loss_rows = 0.0, 0

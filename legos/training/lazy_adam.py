@@ -1,4 +1,4 @@
-"""Adam for tables of which a step reads a few rows: the other rows wait."""
+"""Adam that updates only the rows of a table that a step reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 
 class LazyAdam(Adam):
-    """Adam that changes of a parameter with a sparse gradient only the rows the gradient has.
+    """Adam that updates only the rows in the gradient, for parameters with sparse gradients.
 
     Moments of other rows do not decay, and those rows do not drift on by them, as in
     ``torch.optim.SparseAdam``, whose bias correction by the number of all steps this has, too.
@@ -57,7 +57,7 @@ class LazyAdam(Adam):
 
 @torch.no_grad()
 def clip_sparse_norm(parameters: Iterable[nn.Parameter], clip: float) -> Tensor:
-    """``torch.nn.utils.clip_grad_norm_`` where gradients may be sparse; returns the norm before."""
+    """``torch.nn.utils.clip_grad_norm_`` for sparse gradients, too; returns the norm before."""
     parts = []
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:

@@ -1,4 +1,4 @@
-"""Adam or AdamW whose parameters have learning rates and decays of their own."""
+"""Adam or AdamW with learning rates and weight decays by parameter."""
 
 from __future__ import annotations
 

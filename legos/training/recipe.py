@@ -1,4 +1,4 @@
-"""What a system gives to the trainer: its steps, and what comes after them.
+"""The interface between a system and the trainer: its steps, and what follows them.
 
 A training is a sequence of segments: an epoch of bricks, an epoch of RecSysLLM, a pass of CLLM4Rec.
 """
@@ -130,18 +130,18 @@ class Recipe(ABC):
 
     @abstractmethod
     def segment(self) -> Segment | None:
-        """The segment under way; None: the training is over."""
+        """The current segment; None: the training is over."""
 
     @abstractmethod
     def step(self, number: int) -> Step:
-        """What a step of the segment under way consists of in this process.
+        """Return this process's part of a step of the current segment.
 
         It is made ahead in a background thread: a function of the seed, the number, and what no
         step of the segment changes.
         """
 
     def next_step(self) -> Step:
-        """The step that is due."""
+        """Number of the next step."""
         segment = cast(Segment, self.segment())
         return self.step(segment.first + segment.done)
 
@@ -151,7 +151,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
-        """The error about a step whose loss or gradient norm is not finite."""
+        """Return the error for a step whose loss or gradient norm is not finite."""
 
     @abstractmethod
     def count(self, loss: float, counts: Sequence[float], seconds: float) -> dict[str, float]:
@@ -168,15 +168,15 @@ class Recipe(ABC):
 
     @abstractmethod
     def means(self) -> dict[str, float]:
-        """Means over the segment under way: ``loss``, and what else there is."""
+        """Means over the current segment: ``loss``, and others."""
 
     def observed(self, segment: Segment) -> Mapping[str, float]:
-        """More numbers about a segment that ended, named ``figure/line``; trains nothing."""
+        """Further measurements after a segment, named ``figure/line``; they train nothing."""
         return {}
 
     @abstractmethod
     def after(self, segment: Segment, score: float) -> None:
-        """Go on to the next segment.
+        """Advance to the next segment.
 
         Args:
             segment: the one that ended.
@@ -184,7 +184,7 @@ class Recipe(ABC):
         """
 
     def state(self) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """What a checkpoint keeps beside progress, weights and moments: values and tensors."""
+        """State for a checkpoint besides progress, weights and moments: values and tensors."""
         return {}, {}
 
     def load_state(  # noqa: B027 - most recipes keep nothing else
@@ -197,11 +197,11 @@ class Recipe(ABC):
         """
 
     def origin(self) -> Path | None:
-        """A checkpoint of another run to begin with, where there is no ``last``."""
+        """A checkpoint of another run to start from, if there is no ``last``."""
         return None
 
     def begin(self) -> None:  # noqa: B027 - most recipes have no origin
-        """Go on after the weights of ``origin()`` were loaded."""
+        """Start after the weights of ``origin()`` were loaded."""
 
 
 _BOUNDED: dict[Any, Any] = {int: Count, dict[str, int]: dict[str, Count]}

@@ -1,4 +1,4 @@
-"""All that a training is, to and from a checkpoint.
+"""Saving and loading the complete state of a training.
 
 ``last`` has what a resume needs: trained weights, moments, random-number states, what the recipe
 adds, and where the training stands. A run that was killed and resumed ends with the same bits as
@@ -42,7 +42,7 @@ _RandomState = tuple[Mapping[str, Any], Mapping[str, Tensor]]
 
 
 class SavedState:
-    """The checkpoints of one run, as often as ``exp.train`` says; the main process writes.
+    """Checkpoints of one run, written by the main process as often as ``exp.train`` says.
 
     Args:
         recipe: what is saved and restored.
@@ -62,12 +62,12 @@ class SavedState:
 
     @property
     def is_at_step(self) -> bool:
-        """Whether the number of steps asks for a save."""
+        """Whether it is time to save by the number of steps."""
         steps = self._recipe.train.checkpoint_steps
         return steps > 0 and self._recipe.progress.step % steps == 0
 
     def save(self, name: str) -> None:
-        """Write the checkpoint of that name."""
+        """Write a checkpoint under a name."""
         recipe, replicas = self._recipe, self._recipe.replicas
         values, tensors = recipe.state()
         random = [] if name == BEST else gather_object([(random_values(), random_tensors())])
@@ -100,7 +100,7 @@ class SavedState:
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Resume from ``last``, else begin with the recipe's origin; forget lines recorded since.
+        """Resume from ``last``, or start from the recipe's origin; drop lines recorded since.
 
         Raises:
             CheckpointError: damaged, of another model, or of another number of rows a step.
@@ -121,14 +121,14 @@ class SavedState:
             recipe.begin()
 
     def _has(self, folder: Path) -> bool:
-        """Whether a checkpoint is there; the main process undoes what a crash left."""
+        """Whether a checkpoint exists; the main process cleans up after a crash."""
         accelerator = self._recipe.replicas.accelerator
         found = accelerator.is_main_process and has_checkpoint(folder)
         accelerator.wait_for_everyone()
         return found or has_checkpoint(folder)
 
     def _restore(self, folder: Path, *, moments: bool) -> int:
-        """Take all that a checkpoint has; the bytes of metrics.jsonl that belong to it."""
+        """Load a checkpoint; returns the length in bytes of its part of metrics.jsonl."""
         recipe, replicas = self._recipe, self._recipe.replicas
         checkpoint = read_checkpoint(folder, recipe.record)
         state, stored = checkpoint.state, checkpoint.optimizer
@@ -155,7 +155,7 @@ class SavedState:
         return int(state["metrics_position"])
 
     def _restore_random(self, states: Sequence[_RandomState], folder: Path) -> None:
-        """Continue this process's random numbers; with other processes dropout draws anew."""
+        """Restore this process's random states; other numbers of processes draw dropout anew."""
         accelerator = self._recipe.replicas.accelerator
         rank, processes = accelerator.process_index, accelerator.num_processes
         if len(states) == processes:
@@ -214,5 +214,5 @@ def take_trained(
 
 
 def _moments(optimizer: str) -> str:
-    """Where the moments of an optimizer lie; the only one of a training has no name."""
+    """Location of an optimizer's moments; a single optimizer has no name."""
     return f"{_MOMENTS}{optimizer}/" if optimizer else _MOMENTS

@@ -1,4 +1,4 @@
-"""Training rows by step number, in an order that follows from the seed."""
+"""Training rows by step number, in an order determined by the seed."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ AHEAD = 2  # steps that are made before they are taken
 
 
 class Pruned(LegosError):
-    """A training that a search ended before its time; the same run goes on if it is started."""
+    """A training that a search pruned; rerunning the same run continues it."""
 
 
 class Measured(Protocol):
@@ -71,7 +71,7 @@ class Trainer:
         )
 
     def train(self) -> None:
-        """Train to the end, resuming from ``last``, and leave ``best``.
+        """Train to the end, resuming from ``last``, and write ``best``.
 
         Raises:
             LegosError: a loss or the watched metric is not finite.
@@ -107,7 +107,7 @@ class Trainer:
         recipe.replicas.release()
 
     def _take_steps(self, segment: Segment) -> None:
-        """The steps of a segment that are still to be taken."""
+        """Take the remaining steps of a segment."""
         recipe, saved, tracker = self._recipe, self._saved, self._tracker
         recipe.replicas.module.train(segment.dropout)
         with (
@@ -127,7 +127,7 @@ class Trainer:
                     raise self._interrupted()
 
     def _measure(self, segment: Segment) -> tuple[float, bool]:
-        """Validate; the watched metric, and whether it is to be kept as the best."""
+        """Validate; returns the watched metric, and whether it is the best so far."""
         begin, stopping = time.monotonic(), self._recipe.early_stopping
         try:
             at_once = self._recipe.replicas.alone
@@ -151,7 +151,7 @@ class Trainer:
     def _report(
         self, segment: Segment, kind: str, more: Mapping[str, object], text: str, seconds: float
     ) -> None:
-        """The segment's line in metrics.jsonl and on the terminal."""
+        """Write the segment's line to metrics.jsonl and the terminal."""
         means = self._recipe.means() if segment.steps else {}
         named = dict(means)
         if kind == "valid" and means:
@@ -171,7 +171,7 @@ class Trainer:
 
 
 def prepared(recipe: Recipe, segment: Segment) -> Generator[Step]:
-    """The steps of a segment that are still to be taken, made ahead in a background thread.
+    """Yield the remaining steps of a segment, prepared in a background thread.
 
     What they read waits in pinned memory where the device is a GPU. An error comes when the step
     would; a closed iterator makes no more than the step under way.
@@ -196,7 +196,7 @@ def prepared(recipe: Recipe, segment: Segment) -> Generator[Step]:
 
 
 def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of tuples, lists and dataclasses in which every tensor is changed."""
+    """Copy tuples, lists and dataclasses with a function applied to every tensor."""
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -295,7 +295,7 @@ _STOPPING = "\nstopping after this step; press {} again to stop at once and lose
 
 
 class Interruption:
-    """A context in which the first signal is noted and the second one interrupts at once.
+    """A context in which a first signal is recorded and a second one interrupts at once.
 
     Args:
         tells: say on standard error what the first signal does.
@@ -326,7 +326,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block that changes no state worth finishing: a signal interrupts it at once."""
+        """A block without state worth saving: a signal interrupts it at once."""
         self._at_once = True
         try:
             if self.requested:

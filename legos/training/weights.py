@@ -1,4 +1,4 @@
-"""Between live modules and the named tensors of a checkpoint.
+"""Conversion between modules and the named tensors of a checkpoint.
 
 Only what training changes is stored: parameters that take gradients and persistent buffers. Frozen
 parameters (a pretrained table) are rebuilt from their source; their hash is kept to see that they
@@ -54,7 +54,7 @@ def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor], *, origi
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, under the rest of their names."""
+    """Tensors whose names start with a prefix, by the rest of their names."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -82,7 +82,7 @@ def frozen_hashes(model: nn.Module) -> dict[str, str]:
 
 
 def check_frozen(found: Mapping[str, str], expected: Mapping[str, str], *, origin: object) -> None:
-    """See that the rebuilt frozen parameters are those of training, by their hashes.
+    """Check by hash that rebuilt frozen parameters are those of the training.
 
     Raises:
         CheckpointError: one of them differs.
@@ -109,7 +109,7 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tenso
 def load_optimizer_tensors(
     model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor], *, origin: object
 ) -> None:
-    """Put moments back.
+    """Load moments into an optimizer.
 
     Raises:
         CheckpointError: they belong to parameters that the model does not have.
@@ -146,7 +146,7 @@ def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor without its graph; one that processes share is put together by all of them."""
+    """Detach a tensor; a sharded one is gathered from all processes."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -192,7 +192,7 @@ def random_tensors() -> dict[str, Tensor]:
 def restore_random(
     values: Mapping[str, Any], tensors: Mapping[str, Tensor], *, origin: object
 ) -> None:
-    """Go on from ``random_values()`` and ``random_tensors()``.
+    """Restore ``random_values()`` and ``random_tensors()``.
 
     Raises:
         CheckpointError: they are no such states.
@@ -211,7 +211,7 @@ def restore_random(
 
 
 def restore_random_tensors(tensors: Mapping[str, Tensor]) -> None:
-    """Let torch's generators go on from ``random_tensors()``."""
+    """Restore torch's generators from ``random_tensors()``."""
     torch.set_rng_state(tensors["cpu"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])

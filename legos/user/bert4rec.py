@@ -51,13 +51,13 @@ class BERT4RecConfig(UserEncoderConfig):
 
     @property
     def cloze(self) -> Cloze:
-        """What training hides."""
+        """How training hides clicks."""
         return Cloze(self.mask_probability, self.last_share)
 
 
 @user_encoders.register(BERT4RecConfig)
 class BERT4Rec(nn.Module):
-    """Put a mask token where an item is asked for, keep the output there."""
+    """Read a mask token after the history; its output is the user."""
 
     order_aware = True
 

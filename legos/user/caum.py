@@ -54,7 +54,7 @@ class CAUMConfig(UserEncoderConfig):
 
 @user_encoders.register(CAUMConfig)
 class CAUM(nn.Module):
-    """Read the history in view of each candidate.
+    """Encode the history anew for each candidate.
 
     Raises:
         ConfigError: ``num_heads`` does not divide ``hidden_size``, or ``kernel_size`` is even.

@@ -23,7 +23,7 @@ class GloryConfig(SelfAttentionSettings, UserEncoderConfig):
 
 @user_encoders.register(GloryConfig)
 class GloryUser(nn.Module):
-    """Read clicks, answer for candidates.
+    """Encode the click halves of item vectors, to be compared with candidate halves.
 
     Raises:
         ConfigError: ``hidden_size`` has no halves, or ``num_heads`` does not divide them.

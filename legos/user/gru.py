@@ -30,13 +30,13 @@ class GRUConfig(UserEncoderConfig):
 
     @property
     def reads_prefixes(self) -> bool:
-        """A state knows what came before alone."""
+        """True: a state depends only on earlier items."""
         return True
 
 
 @user_encoders.register(GRUConfig)
 class GRUUser(nn.Module):
-    """Read the history, keep the last state."""
+    """Read the history; the last state is the user."""
 
     order_aware = True
 

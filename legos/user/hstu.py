@@ -46,13 +46,13 @@ class HSTUConfig(UserEncoderConfig):
 
     @property
     def reads_prefixes(self) -> bool:
-        """An output depends on what came before alone."""
+        """True: an output depends only on earlier items."""
         return True
 
 
 @user_encoders.register(HSTUConfig)
 class HSTU(CausalStates):
-    """Read the history from old to new, keep the output at the newest item."""
+    """Read the history, oldest first; the output at the newest item is the user."""
 
     order_aware = True
 

@@ -33,7 +33,7 @@ class LSTURConfig(UserEncoderConfig):
 
 @user_encoders.register(LSTURConfig)
 class LSTUR(nn.Module):
-    """Combine who the user is with what the user read last.
+    """Combine a user's long-term vector with a GRU over the history.
 
     Raises:
         ConfigError: ``con`` with an odd ``hidden_size``.

@@ -87,7 +87,7 @@ class MultiVAE(nn.Module):
         return torch.cat([decoded, torch.ones_like(decoded[:, :1])], 1)
 
     def penalty(self, user: Tensor) -> Tensor:
-        """Users as ``forward`` just gave them -> ``(B,)`` their weighted divergence."""
+        """Users from the last ``forward`` -> ``(B,)``: their weighted divergence."""
         found, self._divergence = self._divergence, None
         if found is None:
             raise ValueError("there is one divergence a forward pass, to be asked for after it")

@@ -99,7 +99,7 @@ class PolyAttentionUser(nn.Module):
         return interests.view(*weights.shape[:-1], -1)
 
     def penalty(self, user: Tensor) -> Tensor:
-        """Interests as ``forward`` gave them -> ``(B,)``: how alike a user's interests are."""
+        """Interests from ``forward`` -> ``(B,)``: the similarity of a user's interests."""
         user = user.to(torch.promote_types(user.dtype, torch.float32))
         directions = F.normalize(user, dim=-1)  # (B, ..., K, D)
         pairs = directions.sum(-2).square().sum(-1) - directions.square().sum((-2, -1))
@@ -119,7 +119,7 @@ class PolyAttentionUser(nn.Module):
 
 
 class CategorySimilarity(nn.Module):
-    """Cosine similarity of the categories of what was read and of the candidates, weighted.
+    """Weighted cosine similarity of the categories of history items and candidates.
 
     Args:
         embeddings: vectors of every item field.

@@ -42,7 +42,7 @@ class ProfileConfig(UserEncoderConfig):
 
     @property
     def output(self) -> UserOutput:
-        """That of the encoder of the history."""
+        """The output of the history's encoder."""
         return self.history.output
 
     @model_validator(mode="after")
@@ -114,7 +114,7 @@ def _has_text(profiles: ItemStore, users: Tensor) -> Tensor:
 
 
 class _ConcatLinear(nn.Module):
-    """Starts as the history's vector alone, so that profiles need not first undo a random map."""
+    """A linear fusion that starts as the history's vector, without any random map to undo."""
 
     def __init__(self, hidden_size: int, attention_size: int) -> None:
         super().__init__()

@@ -45,13 +45,13 @@ class SASRecConfig(UserEncoderConfig):
 
     @property
     def reads_prefixes(self) -> bool:
-        """With positions from the oldest item."""
+        """True if positions count from the oldest item."""
         return self.positions == "oldest"
 
 
 @user_encoders.register(SASRecConfig)
 class SASRec(CausalStates):
-    """Read the history from old to new, keep the output at the newest item."""
+    """Read the history, oldest first; the output at the newest item is the user."""
 
     order_aware = True
 

@@ -22,7 +22,7 @@ class SequenceConfig(UserEncoderConfig):
 
 @user_encoders.register(SequenceConfig)
 class SequenceUser(nn.Module):
-    """Hand the history on."""
+    """Pass the history on."""
 
     order_aware = True
 

@@ -40,7 +40,7 @@ class SimpleXConfig(UserEncoderConfig):
 
 @user_encoders.register(SimpleXConfig)
 class SimpleX(nn.Module):
-    """Weigh a user's id against what the user had."""
+    """Weigh a user's id vector against the history."""
 
     order_aware = False
 
@@ -65,7 +65,7 @@ class SimpleX(nn.Module):
         return user
 
     def _weights(self, history: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
-        """What each item counts for: ``(B, H)``, rows that sum to 1, or to 0 without an item."""
+        """Weights of items ``(B, H)``; rows sum to 1, or to 0 without an item."""
         if self.key is None:
             return mask.to(history.dtype) / mask.sum(1, keepdim=True).clamp(min=1)
         keys = torch.tanh(self.key(history))  # (B, H, D)

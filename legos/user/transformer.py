@@ -49,7 +49,7 @@ class TransformerConfig(TransformerSettings, UserEncoderConfig):
 
     @property
     def reads_prefixes(self) -> bool:
-        """Where nothing depends on what follows: causal, oldest and pooling last or mean."""
+        """True if no output depends on later items: causal, oldest, and pooling last or mean."""
         followed = self.candidate or self.positions == "newest" or not self.causal
         return not followed and self.pooling in ("last", "mean")
 
