@@ -25,7 +25,7 @@ START_ID = 1  # of [START]
 
 @dataclass(frozen=True)
 class AutomatonState:
-    """Where beams stand.
+    """State of beams in the tree.
 
     Attributes:
         nodes: int64, any shape: node of the trie, ``ROOT`` after [START], ``NOWHERE`` after a plain
@@ -37,7 +37,7 @@ class AutomatonState:
     counts: Tensor
 
     def select(self, beams: Tensor) -> AutomatonState:
-        """The states of these beams, ``(n,)`` int64, in this order."""
+        """Select beams, ``(n,)`` int64, in this order."""
         return AutomatonState(self.nodes[beams], self.counts[beams])
 
 
@@ -53,12 +53,12 @@ class Automaton:
         return Automaton(self.trie.to(device), self.settings)
 
     def start(self, shape: tuple[int, ...]) -> AutomatonState:
-        """Beams that were just fed [START], whose id is 1."""
+        """Initial states of beams after [START], whose id is 1."""
         nodes = torch.full(shape, ROOT, dtype=torch.int64, device=self.trie.tokens.device)
         return AutomatonState(nodes, torch.full_like(nodes, START_ID))
 
     def step(self, state: AutomatonState, tokens: Tensor) -> AutomatonState:
-        """After one more token a beam; ``counts`` are then the ids the tokens are fed with.
+        """Advance every beam by one token; ``counts`` become the position ids of the tokens.
 
         The first unit counts on from its [START]. What began like an entity and is none keeps its
         ids.
@@ -77,7 +77,7 @@ class Automaton:
         return AutomatonState(nodes, counts)
 
     def number(self, blanks: Ragged) -> Tensor:
-        """Ids of the tokens of S blanks, without their [START]: ``(P,)`` int64; no token loop."""
+        """Position ids of the tokens of S blanks, without [START]: ``(P,)`` int64."""
         if self.settings.intra_mode == "glm" or not blanks.values.numel():
             return blanks.positions + START_ID + 1
         index = torch.arange(len(blanks.values), device=blanks.values.device)
@@ -93,7 +93,7 @@ class Automaton:
 
 
 def _reached(blanks: Ragged, steps: Tensor) -> Tensor:
-    """Which tokens are reached from the first of their blank by steps of given lengths.
+    """Tokens that are reached from the first of their blank by steps of given lengths.
 
     Pointers are doubled: a blank of n tokens takes log2(n) rounds.
     """
@@ -134,11 +134,11 @@ class EntityPool:
         self.sequences = tokenizer.encode_names(clean)
 
     def trie(self) -> Trie:
-        """Of all surfaces of all types, for the automaton."""
+        """The tree of all surfaces of all types, for the automaton."""
         return build_trie(self.sequences)
 
     def slot(self, entity_type: str, *, space: bool, keys: Tensor | None = None) -> Slot:
-        """What may fill a blank that asks for an entity of a type: one surface each.
+        """The valid answers of a blank for an entity of a type: one surface each.
 
         ``space``: a blank stands before it there; ``keys`` ``(n,)`` int64: which ones, None: all.
         """
@@ -150,12 +150,12 @@ class EntityPool:
         return self.sequences.select(2 * self._numbers[entity_type][keys] + space)
 
     def longest(self, entity_type: str) -> int:
-        """The most tokens of an entity of a type."""
+        """Maximum tokens of an entity of a type."""
         numbers = self._numbers[entity_type]
         return int(self.sequences.select(torch.cat([2 * numbers, 2 * numbers + 1])).lengths.max())
 
     def describe(self) -> str:
-        """How many entities there are, how long they are and how many look the same."""
+        """Describe the entities: their number, lengths, and how many are spelled the same."""
         lengths = self.sequences.lengths
         entities = torch.arange(len(lengths)) // 2
         pairs = torch.stack([self.trie().find(self.sequences), entities], 1).unique(dim=0)

@@ -1,4 +1,4 @@
-"""What a language model has to beat on the same examples: means, rating models, frequent phrases.
+"""Baselines on the same examples as a prompt's: means, rating models, frequent phrases.
 
 Ratings from ids alone, by training. Matrix factorization: Koren, Bell and Volinsky, Computer 2009,
 equations 4-5. Perceptron: the one of NCF (He et al., WWW 2017, arXiv:1708.05031, section 3.3) over
@@ -41,7 +41,7 @@ class Ratings(NamedTuple):
 
     @classmethod
     def of(cls, reviews: ReviewRows, split: SplitName) -> Self:
-        """The ratings of a split but for the unknown ones."""
+        """The known ratings of a split."""
         rows = reviews.of(split)
         rows = rows[~reviews.ratings[rows].isnan()]
         return cls(reviews.users[rows], reviews.items[rows], reviews.ratings[rows])
@@ -54,7 +54,7 @@ class Ratings(NamedTuple):
 
 
 class RatingModel(nn.Module):
-    """Global mean, biases of user and item, and what two vectors say together.
+    """Matrix factorization: global mean, biases of user and item, and a product of vectors.
 
     Args:
         kind: ``mf``: their inner product; ``mlp``: a perceptron over both, without biases.
@@ -166,7 +166,7 @@ def keep_best(
     epochs: int,
     patience: int,
 ) -> None:
-    """Train until ``patience`` passes had no lower error; the weights of the lowest one stay.
+    """Train until ``patience`` passes had no lower error; keep the best weights.
 
     Without ``error`` all passes are made, and the last weights stay.
     """
@@ -188,7 +188,7 @@ def keep_best(
 def mean_ratings(
     train: Ratings, asked: tuple[Tensor, Tensor], *, num_users: int, num_items: int, shrink: float
 ) -> Tensor:
-    """Predict the global mean and how far the user, then the item, is off it on average.
+    """Predict the global mean plus the mean deviation of the user, then of the item.
 
     Args:
         train: known ratings, at least one.
@@ -217,7 +217,7 @@ def _means(rows: Tensor, values: Tensor, count: int, shrink: float) -> Tensor:
 
 
 def frequent_phrases(items: Tensor, phrases: Sequence[str], asked: Tensor) -> list[str]:
-    """The most frequent phrase of each item asked for, or of all where it has none.
+    """The most frequent phrase of each item, or of all items if it has none.
 
     Of equally frequent phrases the first met wins. ``items`` ``(R,)`` are those of the training
     ``phrases``, R explanations or headlines, "" where there is none; ``asked`` is ``(B,)`` int64.

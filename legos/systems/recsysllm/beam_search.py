@@ -1,4 +1,4 @@
-"""Beam search that can write nothing but entities.
+"""Beam search over entities.
 
 The tree of valid entities lies on the device: what may follow is gathered from its arrays, for all
 beams at once, and nothing of the vocabulary's size is made in Python. A prompt is read once and its
@@ -140,12 +140,12 @@ class _Search:
         return self.backbone.states(inputs, mask, self.cache).flatten(0, 1)
 
     def finish(self) -> None:
-        """Beams that may end compete with the results so far."""
+        """Let beams that may end compete with the results so far."""
         scores = self.scores[self.live] + self.log_probabilities[:, self.backbone.special.end]
         self._compete(self.live, torch.zeros_like(self.live), self.nodes[self.live], scores)
 
     def _compete(self, beams: Tensor, steps: Tensor, nodes: Tensor, scores: Tensor) -> None:
-        """Beams ``(n,)`` that end so many steps from now at these nodes, with [END] counted."""
+        """Enter beams ``(n,)`` that end at nodes after some steps, [END] included."""
         rows, ends = len(self.users), self.slot.trie.is_end(nodes)
         if self.exclusion is not None:
             ends = ends & ~self.exclusion.bars(self.users[beams // self.width], nodes)
@@ -161,7 +161,7 @@ class _Search:
         self.best_nodes[self.users] = nodes.gather(1, at).masked_fill(best == -torch.inf, NOWHERE)
 
     def grow(self) -> bool:
-        """Every beam by every token that leads on; the best K of each user. False: none is left."""
+        """Extend beams by all possible tokens; keep each user's best K. False: none is left."""
         trie, rows, width = self.slot.trie, len(self.users), self.width
         nodes = self.nodes[self.live]
         edges, allowed = trie.allowed(nodes)  # (n, W)
@@ -198,11 +198,11 @@ class _Search:
         return True
 
     def unbranched(self) -> bool:
-        """Whether every live beam has one way to go on at most, all the way."""
+        """Whether no live beam branches any more."""
         return bool(self.slot.trie.unbranched[self.nodes[self.live]].all())
 
     def read_on(self, max_tokens: int) -> None:
-        """What is left of beams that cannot branch, all of it beside each other."""
+        """Read the remaining tokens of beams that cannot branch, in one pass."""
         rest = _rest(self.nodes[self.live], self.state.select(self.live), self.slot, self.automaton)
         lengths = (rest[1] != NOWHERE).sum(1)  # (n,)
         owners = self.live // self.width
@@ -247,7 +247,7 @@ class _Search:
 
 
 def _rest(nodes: Tensor, state: AutomatonState, slot: Slot, automaton: Automaton) -> Tensor:
-    """The only way on from nodes ``(n,)`` that do not branch.
+    """The remaining tokens after nodes ``(n,)`` that do not branch.
 
     Returns:
         ``(3, n, H)`` int64: tokens, nodes and intra-positions; nodes are ``NOWHERE`` behind the

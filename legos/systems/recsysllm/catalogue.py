@@ -1,4 +1,4 @@
-"""What stands for items and users in texts: their names, and sentences on what is known of them.
+"""Names of items and users in texts, and sentences about them.
 
 P5 falls back to one literal where a title is missing, so that with text many items would be the
 same entity. Here such an item is named by what else is known of it and its number, equal titles
@@ -63,7 +63,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What stands for items and users in prompts.
+    """Names and descriptions of items and users for prompts.
 
     Attributes:
         items: name of every item, all different.
@@ -132,16 +132,16 @@ class Catalogue:
         return [entity(self.users[number], USER, number)]
 
     def user_name(self, number: int) -> list[Unit]:
-        """What a user is called, an entity; without a name as :meth:`user`."""
+        """The name of a user as an entity; without a name as :meth:`user`."""
         name = self.names[number] if number < len(self.names) else ""
         return [entity(name, NAME, number)] if name else self.user(number)
 
     def about_user(self, number: int, subject: Sequence[Unit]) -> list[Unit]:
-        """A sentence on what is known of a user; nothing where nothing is."""
+        """A sentence about a user; empty if nothing is known."""
         return _described(subject, self.of_users, number)
 
     def about_item(self, number: int, *, event: int = NEVER_DROPPED) -> list[Unit]:
-        """A sentence on what is known of an item; nothing where nothing is."""
+        """A sentence about an item; empty if nothing is known."""
         return _described(self.item(number, event=event), self.of_items, number, event=event)
 
     def fill(
@@ -152,7 +152,7 @@ class Catalogue:
         user: int,
         item: int | None = None,
     ) -> list[Unit]:
-        """A prompt about a user, after what is known of them and of the one item it asks about.
+        """Fill a prompt, preceded by sentences about its user and its item.
 
         Args:
             values: of the slots but those of the user.
@@ -170,12 +170,12 @@ class Catalogue:
         return template.fill({**of_user, **values}, before=before)
 
     def brand(self, number: int) -> list[Unit]:
-        """The brand of an item, nothing where it is unknown."""
+        """The brand of an item; empty if unknown."""
         name = self.brands[number]
         return [entity(name, BRAND, number)] if name.strip() else []
 
     def history(self, numbers: Sequence[int], *, arrow: bool = False) -> list[Unit]:
-        """Items of the past; those too many for a prompt are dropped from the oldest on."""
+        """Items of the history; if too many for a prompt, the oldest are dropped."""
         return self._listed(numbers, range(len(numbers)), arrow=arrow)
 
     def candidates(
@@ -222,7 +222,7 @@ _ATTRIBUTES = frozenset({"brand", "price"})
 
 
 def _code_words(codes: Tensor) -> list[str]:
-    """Codes ``(N, L)`` as words, a letter a level: ``a12 b200 c7``; "" of an item without codes."""
+    """Codes ``(N, L)`` as words, one letter per level: ``a12 b200 c7``; "" without codes."""
     rows = (enumerate(row) for row in codes.tolist())
     return [
         " ".join(f"{chr(97 + level)}{code}" for level, code in row if code >= 0) for row in rows
@@ -306,7 +306,7 @@ def further_names(known: Sequence[str], titles: Sequence[str], *, max_words: int
 def item_names(
     titles: Sequence[str], about: Sequence[str], *, max_words: int
 ) -> tuple[list[str], dict[str, int]]:
-    """One name an item, all different, of titles that are cut to so many words.
+    """Name items by titles of at most so many words, all different.
 
     ``about`` is what else is known (brand and category), for items without a title. Counted are the
     titles that were ``missing``, ``duplicate`` (the first of equal ones is not) and ``cut``.
@@ -338,7 +338,7 @@ def item_names(
 
 
 def _texts(tables: Tables, *names: str) -> list[str]:
-    """Of every item the first of these fields that tables have as text, "" where unknown."""
+    """The first of these text fields that the tables have, for every item; "" if unknown."""
     for name in names:
         known = tables.manifest["fields"].get(name)
         if known is not None and known["kind"] in ("text", "number"):
@@ -350,7 +350,7 @@ def _texts(tables: Tables, *names: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model that is measured was trained, if that was on other tables: zero-shot transfer.
+    """The other tables on which a measured model was trained: zero-shot transfer.
 
     Nothing of the tables at hand is trained with. Whoever has the same id in both keeps the name
     that was trained; everyone else gets one that nobody had.
@@ -366,7 +366,7 @@ class Origin:
 
     @classmethod
     def of_run(cls, load: Path | None, tables: Tables) -> Origin | None:
-        """Of the run folder or checkpoint ``load``; None: trained on these very tables, or here."""
+        """Read from the run or checkpoint ``load``; None: trained on these tables, or here."""
         trained = None if load is None else known_description(load)
         if trained is None:
             return None
@@ -385,7 +385,7 @@ class Origin:
         return cls(data.name)
 
     def user_names(self, tables: Tables) -> list[str]:
-        """What stands for each user of the tables at hand."""
+        """The name of each user of the present tables."""
         numbers = {user: number for number, user in enumerate(self.users)}
         count = len(numbers)
         return [
@@ -394,6 +394,6 @@ class Origin:
         ]
 
     def known_users(self, tables: Tables) -> Tensor:
-        """``(U,)`` bool: a user of both."""
+        """``(U,)`` bool: users of both data sets."""
         known = set(self.users)
         return torch.tensor([user in known for user in tables.vocabulary(_USER_ID)])

@@ -1,4 +1,4 @@
-"""Scores of a catalogue's words, and how much all other words take from them.
+"""Scores of a catalogue's words, and bounds on the share of all other words.
 
 A log-probability needs the scores of all words, and where layers are few these cost most of a
 search. The most frequent words of the catalogue and those that may follow give an upper bound:
@@ -37,7 +37,7 @@ class CatalogueHead:
         self._weight, self._bias = self._rows(self._frequent)
 
     def _rows(self, words: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What scores ``(n,)`` words."""
+        """Head rows of ``(n,)`` words."""
         weight, bias, end = self._head.weight, self._head.bias, self._head.end
         own = words if end is None else words.masked_fill(words == self._end, 0)
         found, added = weight[own], None if bias is None else bias[own]
@@ -47,7 +47,7 @@ class CatalogueHead:
         return found, added
 
     def following(self, states: Tensor, tokens: Ragged) -> tuple[Tensor, Tensor, Tensor]:
-        """Upper bounds of the log-probabilities of what may follow.
+        """Upper bounds of the log-probabilities of possible next tokens.
 
         Args:
             states: ``(P, D)``.
@@ -86,7 +86,7 @@ class CatalogueHead:
         return torch.cat(found) if found else _precise(states.new_zeros(0))
 
     def excess(self, states: Tensor, totals: Tensor) -> Tensor:
-        """By how much the bounds after ``(P, D)`` states are above log-probabilities: ``(P,)``.
+        """Excess of the bounds over log-probabilities after ``(P, D)`` states: ``(P,)``.
 
         ``totals`` is what :meth:`following` returned for these states.
         """

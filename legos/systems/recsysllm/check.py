@@ -1,4 +1,4 @@
-"""What ``--check`` says of RecSysLLM: data, entities, parameters, prompts; no weights are read."""
+"""Output of ``--check`` for RecSysLLM: data, entities, parameters, prompts; reads no weights."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _show_plan(
 
 
 def _search(measure: MeasureSettings) -> str:
-    """How items are found among all."""
+    """Describe how items are searched."""
     if measure.search == "beams":
         return f"{measure.beams} beams"
     bound = "" if measure.most_read is None else f", {measure.most_read:,} tokens a user at most"

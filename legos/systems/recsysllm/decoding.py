@@ -1,4 +1,4 @@
-"""Prompts read once; then blanks filled freely, or candidates scored, over their keys and values.
+"""Decoding after prompts that are read once: free filling of blanks, scores of candidates.
 
 RecSysLLM, section 3.3: blanks are filled from left to right, [END] closes one and is never fed
 back. Positions of what is generated come from the automaton.
@@ -31,7 +31,7 @@ from legos.systems.recsysllm.positions import (
 
 @dataclass(frozen=True)
 class ReadPrompts:
-    """B prompts and what a backbone made of them.
+    """B prompts with their keys and values.
 
     Attributes:
         prompts: Part A alone.
@@ -44,7 +44,7 @@ class ReadPrompts:
     held: Any
 
     def cache(self) -> Any:
-        """A cache that begins with the prompts, for whoever goes on."""
+        """A cache that starts with the prompts."""
         own = new_cache()
         for number, layer in enumerate(self.held.layers):
             own.update(layer.keys, layer.values, number)
@@ -94,7 +94,7 @@ class SideBySide:
 
 
 def side_by_side(owners: Tensor, segments: Tensor, inside: Tensor, *, rows: int) -> SideBySide:
-    """Lay tokens beside each other.
+    """Lay continuations side by side in rows.
 
     Args:
         owners: ``(P,)`` int64 row of each token, ascending.
@@ -111,7 +111,7 @@ def side_by_side(owners: Tensor, segments: Tensor, inside: Tensor, *, rows: int)
 
 
 def chunks(lengths: Tensor, owners: Tensor, max_tokens: int) -> list[Tensor]:
-    """Continuations that are read together: of each row as many as have so many tokens.
+    """Split continuations into groups of limited size that are read together.
 
     Args:
         lengths: ``(S,)`` int64 tokens of each.
@@ -158,7 +158,7 @@ def token_losses(
 
 @dataclass(frozen=True)
 class Filled:
-    """What was written into the blanks of N prompts, blank after blank.
+    """Generated texts of the blanks of N prompts, blank after blank.
 
     Attributes:
         tokens: S rows, in the order of ``Examples.masks``.

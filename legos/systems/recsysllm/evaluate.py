@@ -1,4 +1,4 @@
-"""A split measured: row `all` beside other models, then a row for every prompt that was chosen."""
+"""Evaluation of a split: row `all`, comparable with other models, then one row per prompt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Rows:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, row: dict[str, float], groups: int, available: int) -> None:
-        """A row and of how many users or reviews it is, of how many there are.
+        """Add a row with the number of users or reviews measured and available.
 
         Raises:
             DataError: HR and nDCG of the row cannot be.
@@ -60,7 +60,7 @@ class _Rows:
 
 
 class _NextRow(NamedTuple):
-    """Metrics over all items, those of each user, what they are of, and lists that are proven."""
+    """Metrics of the ranking of all items, by user and in all, with lists and proven counts."""
 
     row: dict[str, float]
     per_user: dict[str, np.ndarray]
@@ -197,7 +197,7 @@ class SplitMeasure:
         return beyond_accuracy_of_lists(short[short >= 0], users, len(short), k=k, **known)
 
     def _frozen(self, split: SplitName) -> Candidates:
-        """The tables' own candidates, so that other models rank the same; else those drawn."""
+        """The tables' own candidates, which other models rank, too; else drawn ones."""
         tables, own = self._workplace.tables, self._world.settings.measure
         sequences = self._world.families.sequences
         name = split_of_candidates(tables, split, own.negatives)
@@ -211,7 +211,7 @@ class SplitMeasure:
 
 
 def row_name(families: TaskFamilies, template: Template) -> str:
-    """What the row of a prompt is called: whose training, what is asked for, seen or not."""
+    """Name of a prompt's row: training data, family, seen or unseen."""
     kind = "seen" if template.seen else "unseen"
     origin, family = families.origin, str(template.family)
     task = families.about_reviews.get("transfer")
@@ -225,7 +225,7 @@ def row_name(families: TaskFamilies, template: Template) -> str:
 
 
 def which_split(sequences: Sequences, interactions: Interactions) -> tuple[SplitName, Tensor]:
-    """Which held-out split this is, and the row of the sequences of each impression ``(n,)``.
+    """Identify the held-out split, and the sequence of each impression ``(n,)``.
 
     Raises:
         ConfigError: it is neither valid nor test of the same leave-last-out table.
@@ -247,6 +247,6 @@ def which_split(sequences: Sequences, interactions: Interactions) -> tuple[Split
 
 
 def candidate_folder(workplace: Workplace, own: MeasureSettings, split: SplitName) -> Path:
-    """Where the frozen candidates of a split lie, a folder for everything that decides them."""
+    """Folder of a split's frozen candidates, one for everything that decides them."""
     name = f"{split}-{own.negatives}-seed{own.seed}-{workplace.tables.fingerprint[:12]}"
     return workplace.config.exp.cache.candidate_folder / workplace.config.data.name / name

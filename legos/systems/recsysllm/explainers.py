@@ -1,4 +1,4 @@
-"""What explains from ids alone: NRT and PETER, which a language model has to beat.
+"""Explanation models over ids, as baselines: NRT and PETER.
 
 NRT: Li et al., "Neural rating regression with abstractive tips generation", SIGIR 2017
 (arXiv:1708.00154): user and item give a rating, all three the first state of a GRU, which writes.
@@ -83,7 +83,7 @@ class Vocabulary:
 
 
 class Told(NamedTuple):
-    """What a model says of B pairs.
+    """Predictions of a model for B pairs.
 
     Attributes:
         words: ``(B, W, V)`` logits of the next word after each.

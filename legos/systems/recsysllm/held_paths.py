@@ -1,4 +1,4 @@
-"""Keys and values of what a search has read behind its prompts, in bounded memory.
+"""Keys and values of the tokens that a search has read after prompts, in bounded memory.
 
 A token that was read is held once, apart from its prompt; the path of a token numbers what leads to
 it. A wave is read in short rows: before the tokens of a row stand the prompt of its user and the
@@ -59,7 +59,7 @@ def find_entities(
 
 
 class _Rows(NamedTuple):
-    """R rows of a wave and the C held tokens that stand before those of each.
+    """R rows of a wave, each with the C held tokens that precede it.
 
     Attributes:
         of: ``(n,)`` int64 row of each segment, ascending.
@@ -76,7 +76,7 @@ class _Rows(NamedTuple):
 
 
 class HeldPaths:
-    """What was read behind B prompts: G tokens; see :class:`legos.systems.exact_search.Held`.
+    """G tokens read after B prompts; see :class:`legos.systems.exact_search.Held`.
 
     Attributes:
         taken: ``(G,)`` states of the automaton after each.
@@ -115,7 +115,7 @@ class HeldPaths:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of log-probabilities."""
+        """The dtype of log-probabilities."""
         return self.totals.dtype
 
     @property
@@ -129,7 +129,7 @@ class HeldPaths:
         return self._ends.all()
 
     def read(self, segments: Segments) -> Following:
-        """Read segments and hold them."""
+        """Read segments and keep their states."""
         trie, of, lengths = self.slot.trie, segments.of, segments.lengths
         inside = from_lengths(of, lengths).positions  # (P,)
         own = trie.tokens[(segments.nodes - 1).clamp(min=0)].long() if len(trie.tokens) else of
@@ -212,7 +212,7 @@ class HeldPaths:
         return Following(numbers, edges, steps, ends)
 
     def excess_of(self, numbers: Tensor) -> Tensor:
-        """By how much bounds of ends after tokens are above log-probabilities: ``(n,)`` both."""
+        """The excess of bounds over log-probabilities, for ends after tokens: ``(n,)`` both."""
         on = self.paths[numbers].long()  # (n, depth + 1)
         there = on >= 0
         asked = on[there].unique()
@@ -286,7 +286,7 @@ def _before(prompts: Tensor, buffer: _Buffer, rows: _Rows) -> Tensor:
 
 
 class _Buffer:
-    """Rows that are appended without moving those that are there each time."""
+    """A growing buffer of rows that is rarely copied."""
 
     def __init__(self, first: Tensor) -> None:
         self._rows, self._count = first, len(first)

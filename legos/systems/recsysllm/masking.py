@@ -29,7 +29,7 @@ _UNIT = 2.0**62  # bits are below
 
 @dataclass(frozen=True)
 class Blanks:
-    """What is masked in N documents.
+    """Masked ranges of N documents.
 
     Attributes:
         ranges: N rows of ``(S, 2)`` int64: first token and the one after the last, counted in the

@@ -1,4 +1,4 @@
-"""What one prompt reaches on one split: each kind of answer by its own metrics."""
+"""Measurement of one prompt on one split: each kind of answer by its own metrics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MIDDLE = 3.0  # of the stars, where none of these reviews was trained with
 
 
 class NextItems(NamedTuple):
-    """The likeliest items of n users.
+    """The most likely items of n users.
 
     Attributes:
         best: lists, the best first.
@@ -144,7 +144,7 @@ class PromptMeasure:
         return torch.cat(found)
 
     def _listed(self, read: ReadPrompts, excluded: Ragged, count: int) -> Best:
-        """The likeliest items of prompts that are read, as the settings say how to find them."""
+        """The most likely items after prompts, by the search of the settings."""
         own = self._own
         if own.search == "beams":
             return self._by_beams(read, excluded, max(count, own.beams)).head(count)
@@ -208,7 +208,7 @@ class PromptMeasure:
             ) from None
 
     def written(self, instances: Sequence[Instance]) -> tuple[list[str], float]:
-        """What is written freely, greedily, into blanks; the share that ended by itself."""
+        """Fill blanks freely and greedily; also returns the share of complete answers."""
 
         size = self._own.batch_size
 
@@ -222,7 +222,7 @@ class PromptMeasure:
         return texts, sum(ended for _, ended in pages) / len(instances)
 
     def mean_ratings(self, instances: Sequence[Instance]) -> list[float]:
-        """The mean of every number of stars, each as likely as it is as the answer.
+        """The mean of all ratings, weighted by their probabilities as answers.
 
         Numbers are those that training writes: tenths, or whole stars.
         """
@@ -248,7 +248,7 @@ class PromptMeasure:
         return [value for page in pages for value in page]
 
     def _fill(self, template: Template, read: ReadPrompts) -> tuple[list[str], int]:
-        """What is written freely, and how many of the texts ended by themselves."""
+        """Generate texts, and count those that ended before they ran out of tokens."""
         long = template.free_text or template.answer == "item"
         most = self._world.settings.tasks.max_answer_tokens if long else _SHORT_ANSWER
         filled = fill_blanks(self._backbone, read, self._automaton, max_new=most)
@@ -257,7 +257,7 @@ class PromptMeasure:
         return texts, int(filled.complete.sum())
 
     def _valid_rate(self, texts: Sequence[str], listed: Tensor | None = None) -> float:
-        """Share of texts that are an item's name; ``listed`` ``(n, m)``: one's of these items."""
+        """Share of texts that are an item's name; with ``listed`` ``(n, m)``, of these items."""
         names = self._world.families.catalogue.items
         items, rate = match_items([[text] for text in texts], names)
         if listed is None:
@@ -279,7 +279,7 @@ class PromptMeasure:
 
 
 def listed_items(slot: Slot, nodes: Tensor, scores: Tensor, excluded: Ragged, count: int) -> Best:
-    """What a search found, as items: those of one name count alike, the lower number first.
+    """Results of a search as items; items with the same name are ordered by number.
 
     Args:
         nodes: ``(B, K)`` int64 of the slot's tree, ``NOWHERE`` where there are fewer.
@@ -307,7 +307,7 @@ def listed_items(slot: Slot, nodes: Tensor, scores: Tensor, excluded: Ragged, co
 
 
 def text_row(world: World, instances: Sequence[Instance], texts: Sequence[str]) -> dict[str, float]:
-    """Metrics of written answers by what was asked: ratings, words of choice, sentences."""
+    """Metrics of generated answers by kind: ratings, words of choice, sentences."""
     answer = instances[0].template.answer
     references = [instance.reference for instance in instances]
     if answer in ("stars", "whole-stars"):
@@ -359,7 +359,7 @@ def chosen_templates(world: World) -> list[Template]:
 
 
 def default_templates(prompts: Prompts) -> list[Template]:
-    """Of every family the last seen template that asks what the held-out one asks, and that one.
+    """For every family, the held-out template and the last seen one with the same intent.
 
     Of reviews also the last that asks for a headline, which no held-out one does.
     """
@@ -381,5 +381,5 @@ def main_template(prompts: Prompts, chosen: Sequence[Template]) -> Template:
 
 
 def is_next(template: Template) -> bool:
-    """Whether it asks for an item among all."""
+    """Whether a template asks for an item among all."""
     return template.answer == "item" and "candidates" not in template.slots

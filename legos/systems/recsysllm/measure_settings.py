@@ -1,4 +1,4 @@
-"""Settings of what a test of RecSysLLM measures, and of the models that it trains beside.
+"""Settings of the measurements of RecSysLLM, and of the baselines trained for them.
 
 Torch is not imported here.
 """

@@ -1,4 +1,4 @@
-"""Rows of what a language model has to beat, on the same examples as a prompt's."""
+"""Rows of baselines, on the same examples as a prompt's."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ GLM_GPT2 = SpecialTokens(
 
 
 def appended(vocabulary: int, *, pad: int = 0) -> SpecialTokens:
-    """Five tokens behind the words of a decoder that knows no blanks."""
+    """Ids of five tokens appended to a vocabulary without tokens for blanks."""
     mask, sentence, document, start, end = range(vocabulary, vocabulary + NUM_APPENDED)
     return SpecialTokens(mask, sentence, document, start, end, pad)
 
@@ -105,7 +105,7 @@ class Examples:
         return Ragged(self.inter[at], self.masks.offsets)
 
     def prompts(self) -> Examples:
-        """Part A alone: what is given at inference."""
+        """Part A only, the input at inference."""
         return self._take(self._index.head(self.prompt_lengths), self.prompt_lengths, self.masks)
 
     def select(self, numbers: Tensor) -> Examples:
@@ -229,7 +229,7 @@ def with_ends(rows: Ragged, *, first: int | None = None, last: int | None = None
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a backbone reads: four ``(R, W)`` int64 tensors.
+    """Input of a backbone: four ``(R, W)`` int64 tensors.
 
     Attributes:
         tokens: ids.

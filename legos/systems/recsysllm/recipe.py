@@ -1,4 +1,4 @@
-"""RecSysLLM in training: epochs over a mixture of task prompts and histories with blanks.
+"""Training of RecSysLLM: epochs over a mixture of task prompts and histories with blanks.
 
 The examples of a step are a function of (seed, step), so that a training goes on after any step as
 if it had never been stopped.
@@ -136,7 +136,7 @@ class TrainingStream:
 
 
 def join_examples(parts: Sequence[Examples]) -> Examples:
-    """Examples one after the other; at least one part."""
+    """Concatenate examples; at least one part."""
     lengths = torch.cat([part.lengths for part in parts])
     names = ("tokens", "targets", "inter", "intra", "prompt_lengths")
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
@@ -149,7 +149,7 @@ _ENOUGH = 1024  # tokens that are worth a forward pass
 
 @dataclass
 class Progress:
-    """Where a training stands; all of it goes into a checkpoint.
+    """Position in the training; saved with every checkpoint.
 
     Attributes:
         step: steps done in all.
@@ -167,7 +167,7 @@ class Progress:
 
 
 class _Resumable(ResumableRecord):
-    """What training needs of ``state.json``."""
+    """The part of ``state.json`` that training needs."""
 
     progress: record_of(Progress)  # type: ignore[valid-type]
 
@@ -244,7 +244,7 @@ class InfillRecipe(PlainEpochs):
 
     @property
     def epochs_done(self) -> int:
-        """As its progress says."""
+        """Number of epochs done."""
         return self.progress.epochs
 
     def step(self, number: int) -> Step:
@@ -288,7 +288,7 @@ class InfillRecipe(PlainEpochs):
         return Loss(loss * piece.share, counts=numbers)
 
     def not_finite(self, step: Step, losses: Sequence[Loss], norm: float) -> Diverged:
-        """Loss and gradient of the step."""
+        """Return an error with loss and gradient norm of the step."""
         loss = float(sum(loss.value for loss in losses))
         return Diverged(
             f"loss {loss}, gradient {norm} in step {self.progress.step + 1}: not finite; lower "
@@ -311,12 +311,12 @@ class InfillRecipe(PlainEpochs):
         return {"loss": self.progress.loss_sum / self.stream.steps_per_epoch}
 
     def after(self, segment: Segment, score: float) -> None:
-        """Begin the next epoch."""
+        """Start the next epoch."""
         self.progress.loss_sum, self.progress.epochs = 0.0, self.progress.epochs + 1
 
 
 def length_batches(lengths: Tensor, budget: int) -> list[Tensor]:
-    """Examples that are read together: few enough tokens, and of like lengths.
+    """Group examples of similar lengths that are read together, with limited tokens.
 
     Attention costs a row's tokens times its width, and short examples pack tightly into narrow
     rows; groups of few tokens are not worth a forward pass of their own. Lengths are
@@ -357,7 +357,7 @@ def fit_positions(backbone: DecoderBackbone, checkpoint: Checkpoint) -> None:
 
 
 def _optimizer(backbone: Backbone, train: TrainConfig) -> Optimizer:
-    """No weight decay on what has one dimension, on positions and on new tokens."""
+    """Build AdamW; no weight decay on vectors, positions and new tokens."""
 
     def group(name: str, parameter: nn.Parameter) -> Group:
         is_new = (

@@ -1,4 +1,4 @@
-"""RecSysLLM as a recommender: the likeliest names of items, ratings, sentences, headlines."""
+"""RecSysLLM as a recommender: the most likely items, ratings, sentences, headlines."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class RecsysllmRecommender:
 
     @property
     def reads(self) -> Sequence[str]:
-        """An item is its title."""
+        """Fields that describe an item: its title."""
         return ("title",)
 
     @property
     def history_length(self) -> int:
-        """The newest items of a history that a prompt tells of."""
+        """Number of newest items of a history that a prompt contains."""
         return self.world.settings.tasks.max_past
 
     def top(self, readers: Readers, count: int, excluded: Ragged) -> Best:
@@ -99,7 +99,7 @@ class RecsysllmRecommender:
         )
 
     def extended(self, items: NewItems) -> Self:
-        """The same with further items, named by their titles as all others.
+        """Return a recommender with further items, named by their titles.
 
         Raises:
             ConfigError: items are named by numbers or semantic codes.
@@ -145,7 +145,7 @@ class RecsysllmRecommender:
         return other
 
     def _fitting(self, names: Sequence[str]) -> list[str]:
-        """Names without the last words of those that are longer than any that was trained with."""
+        """Shorten names that are longer than any in training."""
         longest = self.world.pool.longest(ITEM)
         kept = []
         for name in names:
@@ -166,7 +166,7 @@ class RecsysllmRecommender:
         return int(self.world.tokenizer.encode_texts([name, f" {name}"]).lengths.max())
 
     def rate(self, user: int, item: int) -> float:
-        """Stars that a user would give an item; the mean of training where no number is written.
+        """Predict the rating of an item by a user; the training mean if no number is generated.
 
         Raises:
             ConfigError: the tables have no reviews.
@@ -179,12 +179,12 @@ class RecsysllmRecommender:
         return float(min(max(written, FEWEST_STARS), MOST_STARS))
 
     def explain(self, user: int, item: int) -> str:
-        """One sentence on an item for a user; errors as :meth:`rate`."""
+        """Generate a sentence about an item for a user; errors as :meth:`rate`."""
         values = {"item": self.catalogue.item(item)}
         return self._written("explanation", "explanation", user, values, item)
 
     def headline(self, review: str, user: int) -> str:
-        """A headline of a review by a user; errors as :meth:`rate`."""
+        """Generate a headline for a user's review; errors as :meth:`rate`."""
         words = review.split()[: self.world.settings.tasks.max_body_words]
         return self._written("review", "headline", user, {"body": [plain(" ".join(words))]}, 0)
 
@@ -196,7 +196,7 @@ class RecsysllmRecommender:
         values: Mapping[str, Sequence[Unit]],
         item: int,
     ) -> str:
-        """What is written, greedily, into the blank of a family's prompt."""
+        """Fill the blank of a family's prompt greedily."""
         template = self._asking(family, answer, frozenset(values) | {"user", "user_name"})
         prompt = self.catalogue.fill(template, values, user=user, item=item)
         example = Instance(template, prompt, [plain("-")], "-", user, item, stars=nan)
@@ -204,7 +204,7 @@ class RecsysllmRecommender:
             return self._measure.written([example])[0][0]
 
     def _asking(self, family: Family, answer: Answer, slots: frozenset[str]) -> Template:
-        """The seen template of a family that a test asks by, or the last one with these slots."""
+        """The seen template of a family that tests use, or the last one with these slots."""
         prompts = self.world.families.prompts
         if family not in self.world.families.about_reviews:
             raise ConfigError(
@@ -216,7 +216,7 @@ class RecsysllmRecommender:
         return [*seen, *tested][-1]
 
     def _prompts(self, readers: Readers) -> list[Instance]:
-        """What a test would ask of readers."""
+        """The prompts that a test would use for readers."""
         sequences = self.world.families.sequences
         users, tasks = readers.users, self.world.settings.tasks
         rows = torch.searchsorted(sequences.users, users).clamp(max=max(0, len(sequences) - 1))

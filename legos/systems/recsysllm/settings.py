@@ -1,4 +1,4 @@
-"""Settings of RecSysLLM: its backbone, data, masks, positions, tasks, training and measuring.
+"""Settings of RecSysLLM: backbone, data, masks, positions, tasks, training, measurements.
 
 Every choice that the paper leaves open is one.
 

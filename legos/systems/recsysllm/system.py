@@ -1,4 +1,4 @@
-"""RecSysLLM as a system of the runner: built from a workplace, trained, measured by prompts."""
+"""RecSysLLM as a system: built from a workplace, trained, measured by prompts."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class RecsysllmSystem:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes."""
+        """Number of trained weights."""
         return sum(p.numel() for p in self.backbone.parameters() if p.requires_grad)
 
     def train(self, folder: RunFolder, tracker: Tracker) -> dict[str, Any]:
-        """Train on the mixture, going on from ``checkpoints/last``."""
+        """Train on the mixture, resuming from ``checkpoints/last``."""
         own = self.workplace.config.exp.train
         seed_everything(own.seed, rank=self.workplace.accelerator.process_index)
         stream = TrainingStream(self.world, self.backbone.special, own)
@@ -98,7 +98,7 @@ class RecsysllmSystem:
         }
 
     def load(self, checkpoint: Path) -> str:
-        """Take what was trained, on these tables or on others; the id of the run that did."""
+        """Load weights trained on these or other tables; returns the id of the run."""
         found = read_checkpoint(checkpoint, TrainedRecord)
         if isinstance(self.backbone, DecoderBackbone):
             refuse_without_inter(found, checkpoint)
@@ -117,7 +117,7 @@ class RecsysllmSystem:
 
 
 def refuse_unfit(workplace: Workplace, settings: RecsysllmModel) -> None:
-    """Raise ConfigError for what this system cannot do."""
+    """Raise ConfigError for settings that this system does not support."""
     config, own = workplace.config.exp, settings.measure
     beams = own.beams
     if config.evaluate.ranking != "all":
@@ -146,7 +146,7 @@ def refuse_unfit(workplace: Workplace, settings: RecsysllmModel) -> None:
 
 
 def refuse_long(settings: RecsysllmModel, longest: int | None, name: str) -> None:
-    """Raise ConfigError where sequences may be longer than the language model can read."""
+    """Raise ConfigError if sequences may be longer than the language model can read."""
     for key, count in [
         ("positions.max_tokens", settings.positions.max_tokens),
         ("tasks.max_tokens", settings.tasks.max_tokens),

@@ -1,4 +1,4 @@
-"""Text as units: what is said in words, and entities that must stay whole.
+"""Text as units: plain words, and entities that are never split.
 
 RecSysLLM, section 3.1. Every unit is tokenized by itself, never the joined text: a tokenizer may
 merge the end of an entity with what follows (GPT-2 makes ``),`` of a title's ``)`` and a comma).
@@ -70,7 +70,7 @@ def entity(text: str, entity_type: str, key: int = -1, *, event: int = NEVER_DRO
 
 
 def document_of(parts: Iterable[Sequence[Unit]]) -> list[Unit]:
-    """Parts one after the other, the first without a blank before it.
+    """Concatenate parts, the first without a blank before it.
 
     A comma is put between entities that would touch: no other pair of entities may be read out of
     their tokens.
@@ -135,7 +135,7 @@ class Documents:
         return both.take(join_rows([self.numbers, behind]))
 
     def truncated(self, max_tokens: int) -> Documents:
-        """At most so many tokens a document: the oldest events go first, each with all its units.
+        """Cut documents to a number of tokens: the oldest events go first, with all their units.
 
         If that is not enough, the longest plain units lose their ends. Entities are never cut.
 
@@ -242,7 +242,7 @@ class UnitTokenizer:
 
 
 def sentences(text: str) -> list[str]:
-    """A text cut after each end of a sentence (``. ? ! ;`` before a blank, and their kin).
+    """Split a text after each end of a sentence (``. ? ! ;`` before a blank, and the like).
 
     Blanks between sentences begin the later one, so that the joined pieces are the text.
     """

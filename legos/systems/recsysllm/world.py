@@ -1,4 +1,4 @@
-"""The task families of a data set, its entities and their tokens: what every part reads."""
+"""The task families of a data set, its entities and their tokens, shared by all parts."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def tokenized(
 
 @dataclass(frozen=True)
 class World:
-    """What of a data set and a language model's tokenizer every part reads.
+    """A data set as tokens of a language model, shared by all parts.
 
     Attributes:
         settings: all of them.

@@ -1,4 +1,4 @@
-"""What RecSysLLM asks of a language model, and any Hugging Face decoder made to answer it.
+"""The backbone interface of RecSysLLM, and its implementation over Hugging Face decoders.
 
 RecSysLLM, section 3.3, has a table of inter-positions and a table of intra-positions, both added to
 the vectors of tokens. A decoder gets both beside its own positions, zero at first, and its new
@@ -52,7 +52,7 @@ _ROWS = PositionRows(inter=1024, intra=64)
 
 
 class PositionTable(nn.Module):
-    """Vectors of positions, zero at first; those behind the last share it.
+    """Vectors of positions, zero at first; positions beyond the last row share it.
 
     Args:
         rows: as many as positions are trained.
@@ -150,13 +150,13 @@ class DecoderBackbone(nn.Module):
 
     @property
     def word_scores(self) -> Tensor:
-        """``(V, D)`` what states are multiplied with to score words."""
+        """The head over words ``(V, D)``."""
         weight: Tensor = self.token_table if self.head is None else self.head.weight
         return weight
 
     @property
     def ends(self) -> list[int]:
-        """Tokens that close a blank which is written freely.
+        """Tokens that close a freely generated blank.
 
         [END], and as long as that is still the word it started from, that word and the model's own
         ends of text, since nothing has taught it [END] yet.
@@ -207,7 +207,7 @@ class DecoderBackbone(nn.Module):
         return states
 
     def head_rows(self) -> HeadRows:
-        """What :meth:`logits` multiplies states with."""
+        """The rows that :meth:`logits` multiplies states with."""
         bias = None if self.head is None else self.head.bias
         return HeadRows(self.word_scores, bias, self.new_tokens[-1])
 
@@ -225,7 +225,7 @@ class DecoderBackbone(nn.Module):
 def _first_vectors(
     table: Tensor, scores: Tensor, starts: Sequence[int | None], seed: int
 ) -> Tensor:
-    """``(5, D)`` vectors of new tokens: what is read looks like its word, [END] scores like it.
+    """``(5, D)`` initial vectors of new tokens, for reading and (of [END]) for scoring.
 
     Without a word: the mean of all words and a tenth of their spread.
     """
@@ -260,7 +260,7 @@ Backbone = GlmBackbone | DecoderBackbone
 def open_language(
     source: LanguageModelSource, settings: DecoderSettings, *, seed: int, shapes_only: bool = False
 ) -> LanguageModel | GlmFiles:
-    """The language model that settings name, by its kind; nothing of it is read yet.
+    """The language model of some settings, by its kind; no file is read yet.
 
     ``seed`` decides a GLM's fresh weights; ``shapes_only``: weights are never read.
     """
@@ -278,7 +278,7 @@ def build_backbone(
     seed: int,
     shapes_only: bool = False,
 ) -> Backbone:
-    """A language model that fills blanks, with what of it is trained, on the CPU.
+    """Build a language model that fills blanks, with its trained weights chosen, on the CPU.
 
     Args:
         rows: of a decoder's tables of positions.
@@ -322,7 +322,7 @@ def _cut_decoder(
 
 
 def choose_parts(backbone: Backbone, settings: DecoderSettings) -> None:
-    """Say what of a backbone is trained, in place.
+    """Choose the trained weights of a backbone, in place.
 
     Without `train: full` GLM's tables of positions, which are pretrained, stay frozen; a decoder's
     tables of positions and its five new tokens are always trained.

@@ -77,7 +77,7 @@ class GlmFiles:
 
     @property
     def name(self) -> str:
-        """How it is called."""
+        """The name of the model."""
         return self.source.name
 
     @property
@@ -191,7 +191,7 @@ class GlmFiles:
         )
 
     def skeleton(self) -> GlmBackbone:
-        """The model without numbers, on the meta device: for shapes and counts."""
+        """The model on the meta device, for shapes and counts."""
         model = self._empty(self._fitting() if self.has_tokenizer else _NO_TOKENS)
         quantise(model.transformer, self.quantised)
         return model
@@ -290,7 +290,7 @@ def _published_shape(path: Path, name: str) -> dict[str, Any]:
 
 
 def _read_tokenizer(folder: Path, name: str) -> Tokenizer:
-    """Of ``tokenizer.json``, of GPT-2's two files or of BERT's one."""
+    """Read ``tokenizer.json``, GPT-2's two files, or BERT's one."""
     here = {file.name for file in folder.glob("*")} if folder.is_dir() else set()
     try:
         if "tokenizer.json" in here:

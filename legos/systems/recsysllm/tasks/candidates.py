@@ -1,4 +1,4 @@
-"""Candidates of the 1 + 99 protocol: drawn once, on disk, with a hash of what they are.
+"""Candidates of the 1 + 99 protocol: drawn once and stored with a hash.
 
 P5 draws the negatives of some test prompts anew in every run, so that two prompts are not measured
 on the same task. Here they are those of the tables' own split (``test_99``), which models of bricks
@@ -40,7 +40,7 @@ _EPOCH = {"valid": 1_000_001, "test": 1_000_002}  # of draws: not those of train
 
 
 class _Manifest(Record):
-    """What frozen candidates were drawn from."""
+    """The sources of frozen candidates."""
 
     format: int
     protocol: str
@@ -123,7 +123,7 @@ def frozen_candidates(
     seed: int,
     negatives: int = 99,
 ) -> Candidates:
-    """The candidates of a folder; drawn and written if it is not there yet.
+    """Read the candidates of a folder; draw and write them if it does not exist.
 
     Args:
         folder: of the files; written whole or not at all.

@@ -19,7 +19,7 @@ from legos.systems.recsysllm.units import Unit, document_of, plain
 
 
 class HistoryWriter:
-    """Writes what users did.
+    """Writes histories as sentences.
 
     Args:
         reviews: None where there are none.
@@ -78,7 +78,7 @@ class HistoryWriter:
         return found
 
     def _told(self, name: list[Unit], item: int, review: int, event: int) -> list[Unit]:
-        """Sentences on the stars and the words that an item got."""
+        """Sentences about the rating and review of an item."""
         if review < 0 or self._reviews is None:
             return []
         stars = float(self._reviews.ratings[review])

@@ -1,4 +1,4 @@
-"""What every user did, in order, and what is drawn of it: the last event is for test.
+"""Events of every user in order, and draws from them; the last event is for test.
 
 The one before is for valid. Draws are functions of what they are for: (seed, epoch, row) and a key.
 """
@@ -193,7 +193,7 @@ def unseen_items(
 
 
 class PastWindows(NamedTuple):
-    """What was drawn for B users.
+    """Windows drawn for B users.
 
     Attributes:
         events: B rows of event numbers of the user (int64), ascending.
@@ -275,7 +275,7 @@ class HorizonSampler:
         return int(np.searchsorted(times, times[-1] - days * _DAY, side="right"))
 
     def _at_most(self, events: np.ndarray, is_long: bool, user: int, epoch: int) -> np.ndarray:
-        """Of too many events the latest; of a long past any, so that it stays long."""
+        """Limit a window: to the latest events, or at random if it covers a long past."""
         most = self.settings.max_items
         if len(events) <= most or not is_long:
             return events[-most:]

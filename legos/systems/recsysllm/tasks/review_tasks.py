@@ -119,7 +119,7 @@ def random_split(users: Tensor, items: Tensor, *, seed: int) -> Tensor:
 
 
 class ReviewTask:
-    """Examples of one family out of reviews: one a review and epoch.
+    """Examples of one family from reviews: one per review and epoch.
 
     Args:
         known: ``(U,)`` bool: users of both domains, the only ones that P5 asks about another
@@ -237,7 +237,7 @@ class ReviewTask:
                 return self.rows.headlines[row].strip()
 
     def _values(self, row: int, slots: frozenset[str]) -> dict[str, Sequence[Unit]]:
-        """What of a review goes into the slots of a template but those of the user."""
+        """Values of a review for the slots of a template, except those of the user."""
         rows, catalogue = self.rows, self.catalogue
         item, one = int(rows.items[row]), rows.explanations[row]
 

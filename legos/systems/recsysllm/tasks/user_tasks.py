@@ -1,4 +1,4 @@
-"""What the families about users share: sequential and direct recommendation."""
+"""Task families about users: sequential and direct recommendation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def next_item_prompts(
 
 
 class UserTask(ABC):
-    """Examples of one family about users: several a user and epoch, by group of intents."""
+    """Examples of one family about users: several per user and epoch, by group of intents."""
 
     family: ClassVar[Family]
 
