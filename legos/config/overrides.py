@@ -111,35 +111,54 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         if given in OLD:
             name, text, notice = _translate(given, value, options)
             arguments.notices.append(notice)
-            if not name:
-                continue
-        first, *rest = name.split(".")
-        if name in KINDS:
-            arguments.yamls[name] = text
-        elif name == "config":
-            arguments.config.update(dict.fromkeys(kinds_of(Path(text)), str(Path(text).absolute())))
-        elif name in FAMILIES:
-            arguments.bricks[name] = text
-        elif name == PLUGIN:
-            arguments.plugins.extend(each.strip() for each in text.split(","))
-        elif not rest:
-            arguments.variables[name] = read_variable(name, text)
-        elif first not in KINDS or "" in rest:
-            raise ConfigError(f"--{name}: no such section {first!r}; {nearest(first, KINDS)}")
-        else:
-            try:
-                arguments.dotted[first, *rest] = parse_value(text)
-            except ConfigError as error:
-                raise ConfigError(f"--{name}: {error}") from None
+        if name:
+            _sort(name, text, arguments)
+    _take_brick_names(arguments)
+    return arguments
+
+
+def _sort(name: str, text: str, arguments: Arguments) -> None:
+    """Put the value of an option in the part of ``arguments`` that its name belongs to."""
+    if name in KINDS:
+        arguments.yamls[name] = text
+    elif name == "config":
+        arguments.config.update(dict.fromkeys(kinds_of(Path(text)), str(Path(text).absolute())))
+    elif name in FAMILIES:
+        arguments.bricks[name] = text
+    elif name == PLUGIN:
+        arguments.plugins.extend(each.strip() for each in text.split(","))
+    elif "." in name:
+        arguments.dotted[_path(name)] = _dotted_value(name, text)
+    else:
+        arguments.variables[name] = read_variable(name, text)
+
+
+def _path(name: str) -> tuple[str, ...]:
+    """``exp.train.lr`` as a path; refuses a section that does not exist."""
+    first, *rest = name.split(".")
+    if first not in KINDS or "" in rest:
+        raise ConfigError(f"--{name}: no such section {first!r}; {nearest(first, KINDS)}")
+    return (first, *rest)
+
+
+def _dotted_value(name: str, text: str) -> Any:
+    try:
+        return parse_value(text)
+    except ConfigError as error:
+        raise ConfigError(f"--{name}: {error}") from None
+
+
+def _take_brick_names(arguments: Arguments) -> None:
+    """Read ``--model.item cnn`` as ``--item cnn``."""
     for family in FAMILIES:
         key = ("model", family)
-        if isinstance(arguments.dotted.get(key), str):
-            if family in arguments.bricks:
-                raise ConfigError(
-                    f"--{family}: means --model.{family}, which is also given; remove one of them"
-                )
-            arguments.bricks[family] = arguments.dotted.pop(key)
-    return arguments
+        if not isinstance(arguments.dotted.get(key), str):
+            continue
+        if family in arguments.bricks:
+            raise ConfigError(
+                f"--{family}: means --model.{family}, which is also given; remove one of them"
+            )
+        arguments.bricks[family] = arguments.dotted.pop(key)
 
 
 def _translate(name: str, text: str, given: Iterable[str]) -> tuple[str, str, str]:
