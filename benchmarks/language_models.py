@@ -164,22 +164,24 @@ def page(rows: Sequence[Row], read_by: dict[str, str]) -> str:
 def _page(rows: Sequence[Row], read_by: dict[str, str], version: str) -> Iterator[str]:
     equal = [row for row in rows if row.difference is not None]
     largest = max(row.difference or 0.0 for row in equal)
-    yield "# Which language models are read"
+    yield "# Supported language models"
     yield ""
     yield (
-        f"Every kind of text model of transformers {version}, small and random, three layers, cut "
-        "at layer 2, with LoRA adapters that are not zero: final states from cached ones, against "
-        "those of the whole model (at most 1e-5 apart, the adapters' gradients 1e-4). `python -m "
-        "benchmarks.language_models --write` writes this page; `make test` compares the well-known "
-        "kinds and one of each refusal with what the code does, `make nightly` all. `worker.py "
-        "--check` tries the model of a run the same way, with its own options, and a run tries its "
-        "weights on a few items before it uses a cache."
+        f"Every kind of text model in transformers {version}, with the result of a test. A small "
+        "random model of three layers is cut at layer 2 and gets random LoRA adapters: final "
+        "states computed from cached states must equal those of the whole model (at most 1e-5 "
+        "apart; gradients of the adapters 1e-4). `python -m benchmarks.language_models --write` "
+        "writes this page. `make test` repeats the test for the well-known kinds and one of each "
+        "refusal, `make nightly` for all. `worker.py --check` does the same for the model of a "
+        "run, with its own options, and a run checks its real weights on a few items before it "
+        "uses a cache."
     )
     yield ""
     yield (
-        f"**equal**: {len(equal)} of {len(rows)} kinds, largest difference {largest:.0e} of the "
-        "largest number. **layer 0**: an item encoder, but not cut or not adapted, for the reason "
-        "beside it. **refused**: no item encoder."
+        f"**equal**: the test passed ({len(equal)} of {len(rows)} kinds, largest difference "
+        f"{largest:.0e} of the largest number). **layer 0**: usable as an item encoder, but it "
+        "cannot be cut or adapted, for the reason given. **refused**: not usable as an item "
+        "encoder."
     )
     yield ""
     yield "| kind | verdict | largest difference | why |"
@@ -190,7 +192,7 @@ def _page(rows: Sequence[Row], read_by: dict[str, str], version: str) -> Iterato
     yield ""
     yield "## Models that read more than text"
     yield ""
-    yield "They give their text model; images and sounds play no role for an item encoder."
+    yield "An item encoder uses only the text model of these kinds."
     yield ""
     yield "| kind | text model |"
     yield "|---|---|"
