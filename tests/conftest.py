@@ -10,7 +10,7 @@ import sys
 import pytest
 
 # More threads than free cores are slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 _LONG = 5.0  # seconds of a test on a free core that asks for the mark slow
