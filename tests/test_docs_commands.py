@@ -32,7 +32,7 @@ _STARTS = re.compile(
 )
 _OPTIONS_OF_RUNS = {"--check", "--verbose", "--verify", "--prune", "--list"}
 _PLACEHOLDER = re.compile(r"^[A-Z][A-Z_]+$|RUN|\.\.\.|…")
-OWN_TABLES = re.compile(r"^(?:data/)?(?:shop|all|ml|movielens-1m|by-time|bought)$")
+OWN_TABLES = re.compile(r"^(?:data/)?(?:shop(?:-w0[12])?|all|ml|movielens-1m|by-time|bought)$")
 """Tables that a reader makes; read as the newsroom."""
 NOT_TO_BE_READ = {
     "python3.11": "another interpreter",

@@ -20,6 +20,7 @@ from process.table.assemble import read_own
 from process.table.data_yaml import NAME, data_yaml, next_command
 from process.table.languages import choose_tokenizers
 from process.table.options import Options
+from process.table.outdated import fingerprint_of, note_on, runs_on
 from process.table.sources import Source, open_source
 from process.table.telling import REPORT, report, tell_columns, tell_result
 from process.tables import write_tables
@@ -115,9 +116,12 @@ def write_with_yaml(
     def beside(manifest: Mapping[str, Any]) -> dict[str, str]:
         return {NAME: data_yaml(manifest, output), REPORT: describe(manifest)}
 
+    before = fingerprint_of(output)
     manifest = write_tables(
         raw, output, tokenizers, force=force, unitok=unitok, given=given, beside=beside, tell=tell
     )
+    if before not in (None, manifest["fingerprint"]) and (runs := runs_on(output, before)):
+        console.print(note_on(runs, output, raw.name), markup=False, highlight=False)
     for name, text in beside(manifest).items():
         if not (output / name).is_file():  # tables that were there, without it
             write_text(output / name, text)
