@@ -48,7 +48,7 @@ from legos.reports.tables import (
 )
 from legos.reports.verdict import Contender, Verdict, best_row, judge
 from legos.runs.folder import RunFolder, run_folder
-from legos.runs.identity import ID_LENGTH, measurement_identity, tables_content
+from legos.runs.identity import ID_LENGTH, measurement_identity, run_identity, tables_content
 from legos.runs.passes import trainings_in
 from legos.runs.tracking import Tracker
 from legos.settings import OF_WEIGHTS, deciding
@@ -124,6 +124,8 @@ def _run_rows(
         for run in row.runs:  # before the first of them starts
             refuse_unmeasurable(run, tables)
             refuse_uneven(run, accelerator.num_processes)
+            run_identity(run, tables)  # needs every file that a row reads
+            measurement_identity(run)
     searches: dict[str, SearchedRow] = {}
     measured = Compared([], {}, {})
     budget = config.exp.compare.search if config.exp.compare else None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from legos.errors import ConfigError
 from legos.modes.main import run
 from legos.reports.rows import ResultRow, with_improvement
 from legos.reports.significance import legend, significance, stars
@@ -67,6 +68,22 @@ def test_a_row_runs_on_its_own_data_as_if_started_by_itself(
     assert alone["run"] == folders["naml-titles"][1].name
     config = json.loads((folders["naml-titles"][1] / "config.json").read_text())
     assert [field["column"] for field in config["data"]["fields"]] == ["title@words"]
+
+
+@pytest.mark.slow
+def test_a_model_that_a_later_row_lacks_is_told_before_the_first_row_runs(tmp_path: Path) -> None:
+    tables = tiny_tables(tmp_path / "tables")
+    missing = {"name": "language_model", "model": {"name": "gone", "path": str(tmp_path / "gone")}}
+    config = tiny_config(
+        tables,
+        tmp_path / "runs",
+        mode="compare",
+        compare={"models": [NAML, {**POOLING, "name": "later", "item": missing}]},
+        baselines=[],
+    )
+    with pytest.raises(ConfigError, match="gone"):
+        run(config)
+    assert not list((tmp_path / "runs").rglob("config.json"))
 
 
 @pytest.mark.slow
