@@ -170,7 +170,7 @@ def whole_lines(path: Path, block_bytes: int) -> Iterator[bytes]:
                 chunk = stream.read(block_bytes)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise DataError(
-                    f"{path}: not a whole gzip file ({error}); it was cut short or damaged: "
+                    f"{path}: incomplete gzip file ({error}); it was cut short or damaged: "
                     "fetch it again"
                 ) from None
             bar.move(raw.tell())

@@ -210,7 +210,7 @@ CONFIG_FAULTS: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     ),
     "no such layer": (
         lambda p: p.command("--model", "bert-naml", "--layer", "6"),
-        "layer 6: minilm has 6 layers, so a cut lies between 0 (nothing cached) and 5",
+        "layer 6: minilm has 6 layers, so the cut must be between 0 (nothing cached) and 5",
     ),
     "LoRA on a frozen model": (
         lambda p: p.command("--model", "bert-naml", "--lora", "8", "--frozen", "true"),

@@ -99,7 +99,7 @@ def read_description(path: Path) -> RunDescription:
     folder = enclosing_run(path)
     if folder is None:
         raise CheckpointError(
-            f"{shown(path)}: no run folder, it has no {FILE}; expected "
+            f"{shown(path)}: not a run folder: it has no {FILE}; expected "
             "runs/<data>/<model>/<run id>, or give --data, --model and --embed as in the training"
         )
     return _description(folder, read_json(folder / FILE, error=CheckpointError))

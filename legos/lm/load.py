@@ -369,8 +369,8 @@ class LanguageModel:
         reason = " ".join(str(error).split())[:300]
         if "trust_remote_code" in str(error):
             reason = (
-                "its folder asks to run code of its own (auto_map), which is never done: a "
-                "downloaded model must not execute anything on this machine; choose a kind that "
-                "transformers itself has"
+                "its folder has code of its own (auto_map), which legos never runs: a "
+                "downloaded model must not execute anything on this machine; choose a model that "
+                "transformers itself supports"
             )
         return ConfigError(f"language model {self.name!r}: {what} ({reason})")

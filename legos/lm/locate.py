@@ -128,7 +128,7 @@ def refuse_adapter(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         base = "another model"
     raise ConfigError(
-        f"{folder}: holds {_ADAPTER}, an adapter of {base}, which is no language model of its own; "
+        f"{folder}: holds {_ADAPTER}, an adapter of {base}, not a complete language model; "
         "merge them first: peft's merge_and_unload(), then save_pretrained(FOLDER)"
     )
 

@@ -168,10 +168,11 @@ def layers_of(model: Any) -> list[nn.Module]:
 def check_cut(model_name: str, cut: int, num_layers: int) -> None:
     """Raise ConfigError unless ``0 <= cut < num_layers``."""
     if not 0 <= cut < num_layers:
-        why = "; the state after the last layer is normalised already" if cut == num_layers else ""
+        normed = "; the state after the last layer has passed the final norm"
+        why = normed if cut == num_layers else ""
         raise ConfigError(
-            f"layer {cut}: {model_name} has {num_layers} layers, so a cut lies between 0 (nothing "
-            f"cached) and {num_layers - 1}{why}"
+            f"layer {cut}: {model_name} has {num_layers} layers, so the cut must be between 0 "
+            f"(nothing cached) and {num_layers - 1}{why}"
         )
 
 

@@ -289,7 +289,7 @@ def _lines(path: Path) -> Iterator[str]:
     except EOFError:
         raise DataError(f"{path}: the file is cut short after line {number}") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error})") from None
+        raise DataError(f"{path}: incomplete gzip file ({error})") from None
 
 
 def _refuse_formats(path: Path, raw: bytes) -> None:

@@ -195,7 +195,7 @@ def _header(path: Path) -> list[str]:
         try:
             first = file.readline(1 << 20).decode("utf-8-sig", "replace")
         except (EOFError, OSError) as error:
-            raise DataError(f"{path}: not a whole gzip file ({error})") from None
+            raise DataError(f"{path}: incomplete gzip file ({error})") from None
     return first.rstrip("\r\n").split("\t")
 
 

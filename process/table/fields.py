@@ -113,9 +113,9 @@ def field_values(values: np.ndarray, field: Field, label: str, *, commas: bool) 
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{label}: number field {field.column!r}: {int(wrong.sum()):,} values are no numbers "
-            f"of 32 bits, the first is {shown(values[row])}; --text or --category {field.column} "
-            "reads it as words"
+            f"{label}: number field {field.column!r}: {int(wrong.sum()):,} values are not "
+            f"32-bit numbers, the first is {shown(values[row])}; --text or --category "
+            f"{field.column} reads it as words"
         )
     return single
 

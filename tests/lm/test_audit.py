@@ -293,5 +293,5 @@ def test_code_of_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.Monke
     config = {"model_type": "own", "auto_map": {"AutoConfig": "code.C", "AutoModel": "code.M"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     model = LanguageModel(LanguageModelSource.model_validate(str(tmp_path)))
-    with pytest.raises(ConfigError, match=r"code of its own \(auto_map\), which is never done"):
+    with pytest.raises(ConfigError, match=r"code of its own \(auto_map\), which legos never runs"):
         _ = model.config

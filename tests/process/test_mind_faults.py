@@ -83,14 +83,14 @@ def test_a_gz_cut_short_is_named(tmp_path: Path, name: str) -> None:
     packed = gzip.compress(path.read_bytes())
     path.unlink()
     path.with_name(f"{name}.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(DataError, match=rf"{path}.gz: not a whole gzip file .*cut short"):
+    with pytest.raises(DataError, match=rf"{path}.gz: incomplete gzip file .*cut short"):
         read_mind(tmp_path / "train", tmp_path / "dev")
 
 
 def test_a_file_called_gz_that_is_none_is_named(tmp_path: Path) -> None:
     path = write_mind(tmp_path) / "train" / "news.tsv"
     path.rename(f"{path}.gz")
-    with pytest.raises(DataError, match=f"{path}.gz: not a whole gzip file"):
+    with pytest.raises(DataError, match=f"{path}.gz: incomplete gzip file"):
         read_mind(tmp_path / "train", tmp_path / "dev")
 
 

@@ -149,7 +149,7 @@ def test_tables_and_files_that_moved_are_given_anew_and_others_are_refused(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no run folder, it has no config.json"),
+        (None, "not a run folder: it has no config.json"),
         ("{", "config.json:1: not JSON"),
         ("[]", "format 'list', this version reads 2"),
         ('{"data": {}}', "format None, this version reads 2"),

@@ -136,7 +136,7 @@ def test_mode_cache_needs_a_language_model(tables: Path, tmp_path: Path) -> None
 
 
 def test_no_such_layer_is_refused(tables: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"layer 3: tiny has 3 layers.*normalised already"):
+    with pytest.raises(ConfigError, match=r"layer 3: tiny has 3 layers.*passed the final norm"):
         run(language_config(tables, tmp_path, exp=epochs(1), layer=3))
 
 

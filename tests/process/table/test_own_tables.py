@@ -128,7 +128,7 @@ def test_without_a_split_all_is_train_and_valid_asks_again(tmp_path: Path) -> No
         ({"text": ["titel"]}, "--text titel: no such column; did you mean 'title'"),
         ({"text": ["brand"], "category": ["brand"]}, "--category brand: is given as --text"),
         ({"leave_out": ["pric"]}, "--leave-out pric: no such column; did you mean 'price'"),
-        ({"number": ["title"]}, "number field 'title': 120 values are no numbers"),
+        ({"number": ["title"]}, "number field 'title': 120 values are not 32-bit numbers"),
         ({"item": "SKUs"}, "--item SKUs: no such column; did you mean 'sku'"),
         ({"candidates": [500]}, "500 negatives a row are requested"),
         ({"encoding": "utf-7x"}, None),

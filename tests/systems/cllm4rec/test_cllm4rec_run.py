@@ -449,5 +449,5 @@ def test_a_finished_run_serves_single_users_as_it_was_measured(root: Path, tmp_p
     assert clicked not in system.session("U17").top(30).tolist()
     with pytest.raises(DataError, match="user 'U99' is none of the 20 of"):
         system.session("U99")
-    with pytest.raises(CheckpointError, match=r"no run folder, it has no config\.json"):
+    with pytest.raises(CheckpointError, match=r"not a run folder: it has no config\.json"):
         open_trained(tmp_path)
