@@ -15,6 +15,7 @@ from process.raw import RawData, UserFields
 from process.table.events import read_events
 from process.table.fields import given_kinds
 from process.table.joining import join_ids
+from process.table.left_out import notes_on, some_of
 from process.table.missing import refuse_missing
 from process.table.options import FULL_RANDOM, NONE, OWN, RANDOM, Options
 from process.table.parting import Parted, part_clicks, part_lists
@@ -140,6 +141,7 @@ def _raw(reading: Reading, name: str, parted: Parted) -> RawData:
     order = [row_of[item] for item in kept.item_ids]
     frame = items.values.iloc[order].reset_index(drop=True)
     frame.insert(0, "item_id", np.array(kept.item_ids, dtype=object))
+    reading.notes += notes_on(reading, kept.user_ids, kept.item_ids, frame)
     _check_splits(reading, parted)
     is_shown = reading.has_lists
     said = not is_shown and (reading.events.rating is not None or bool(reading.events.texts))
@@ -202,6 +204,9 @@ def _user_fields(reading: Reading, user_ids: list[str]) -> UserFields | None:
         reading.oddities["users without fields"] = missing
     if idle:
         reading.oddities["described users without events, left out"] = idle
+        rows = np.setdiff1d(np.arange(len(profiles.ids)), joined.rows)
+        names = some_of([profiles.ids[row] for row in rows])
+        reading.notes.append(f"users of {where} without events, left out: {idle:,} ({names})")
     values = profiles.values.iloc[joined.rows].reset_index(drop=True)
     for field in profiles.fields:
         if field.kind != "left out":
