@@ -75,7 +75,7 @@ def test_reading_a_report_and_comparing_runs(tmp_path: Path) -> None:
     assert "error" not in output
     assert "2 runs, " in output
     assert "naml: cnn · additive_attention · dot" in output
-    assert "  What it recommends\n" in output
+    assert "  Recommendations\n" in output
     assert re.search(r"^cold items  GAUC 0\.\d{3}$", output, re.MULTILINE)
     (difference,) = re.findall(r"^NAML - pooling: \+(0\.\d+) ± 0\.\d+ over 456", output, re.M)
     gaucs = dict(re.findall(r"^(naml|pooling) +0\.\d+ +(0\.\d{4})", output, re.MULTILINE))

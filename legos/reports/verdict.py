@@ -35,7 +35,7 @@ Competitors = Negatives | Literal["all"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one model on one split.
+    """The judgement on one model and one split.
 
     Attributes:
         model: its row.
@@ -70,12 +70,12 @@ class Verdict:
     command: str | None = None
 
     def summary(self) -> dict[str, Any]:
-        """What ``results.json`` keeps."""
+        """The verdict for ``results.json``."""
         return {**asdict(self), "advice": list(self.advice), "lead": self.lead}
 
     @property
     def lead(self) -> str:
-        """The difference for a table, with a star where it is sure."""
+        """The difference for a table, with a star if it is significant."""
         if self.difference is None or self.p is None:
             return ""
         return f"{self.difference:+.4f}{'*' if self.p < SURE else ''}"
@@ -83,7 +83,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that is judged.
+    """A model to be judged.
 
     Attributes:
         config: of its run, of the first seed where there are several.
@@ -159,7 +159,7 @@ def judge(
 def judge_run(
     config: RunConfig, tables: Tables, results: Mapping[str, Any], kept: Kept
 ) -> dict[str, dict[str, Any]]:
-    """By split the verdict on one run, as ``results.json`` keeps it.
+    """The verdicts on one run by split, for ``results.json``.
 
     Args:
         config: of the run.
@@ -218,7 +218,7 @@ def _against_best(
 
 
 def best_row(verdicts: Mapping[str, Verdict]) -> Verdict | None:
-    """The verdict on the model that is furthest above the best baseline, or best by itself."""
+    """The verdict on the model furthest above the best baseline, or the best model."""
     found = list(verdicts.values())
     return max(found, key=lambda each: (each.difference or 0.0, each.value)) if found else None
 
@@ -245,7 +245,7 @@ def _sentence(verdict: Verdict, rivals: int, group_by: str) -> str:
 
 
 def negatives_of(manifest: Mapping[str, Any], split: str, ranking: str) -> Competitors:
-    """Where the items that the clicks of a split compete with come from, by the manifest."""
+    """The source of the negatives of a split, by the manifest."""
     if ranking == "all":
         return "all"
     if split in manifest.get("negatives", {}):
@@ -261,11 +261,11 @@ def negatives_of(manifest: Mapping[str, Any], split: str, ranking: str) -> Compe
 
 
 def describe_negatives(kind: Competitors, tables: Tables, split: str, config: RunConfig) -> str:
-    """One sentence."""
+    """One sentence about the items that a click competes with."""
     if kind == "all":
         excluded = {
-            "history": " but those of the user's history",
-            "history+valid": " but those that the user had in the history or in valid",
+            "history": " except those of the user's history",
+            "history+valid": " except those that the user had in the history or in valid",
             "nothing": "",
         }[config.exp.evaluate.exclude]
         return f"Each click is ranked against all {int(tables.offered.sum()):,} items{excluded}."

@@ -201,10 +201,10 @@ def test_the_first_screen_has_the_verdict_the_table_the_curve_and_readers(tmp_pa
         text.index("naml is below"),
         text.index("popularity"),
         text.index("<svg"),
-        text.index("What it recommends"),
+        text.index("<h2>Recommendations"),
     )
     assert shown == tuple(sorted(shown))
-    assert text.index("What it recommends") < text.index("<details>")  # the rest is folded
+    assert text.index("<h2>Recommendations") < text.index("<details>")  # the rest is folded
     for part in ("--model <recommended>", EVIL, "two ✓", "1 readers of split test"):
         assert part in page.text, part
     assert '<div class="verdict below">' in text
