@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,8 @@ from starlette.exceptions import HTTPException
 from legos import __version__
 from legos.errors import LegosError
 from legos.server.guard import Guard, Rules
-from legos.server.refusals import Refusal, refuse, show, show_name
+from legos.server.new_items import refuse_too_many, rows_of
+from legos.server.refusals import Refusal, refuse, show
 from legos.server.route import Route
 from legos.server.schemas import (
     Added,
@@ -217,16 +217,9 @@ class Server:
         return await self.work.run(score)
 
     async def _add(self, asked: AddRequest) -> Added:
-        rows = [{"item_id": item.item_id, **(item.model_extra or {})} for item in asked.items]
-
         def add(served: Served) -> Added:
-            _check_fields(served, rows)
-            if len(served.added) + len(rows) > self.max_new_items:
-                raise Refusal(
-                    409,
-                    f"items: {len(served.added):,} were added already, the maximum is "
-                    f"{self.max_new_items:,} (--max-new-items); train a run with them",
-                )
+            rows = rows_of(served, asked.items)
+            refuse_too_many(served, len(rows), self.max_new_items)
             return Added(added=served.add(rows), run=served.run.name)
 
         return await self.work.run(add)
@@ -313,29 +306,6 @@ def _refuse_unknown(
     ]
     if faults:
         raise refuse(404, *faults[:_TOLD])
-
-
-def _check_fields(served: Served, rows: Sequence[dict[str, Any]]) -> None:
-    """Refuse ids that are taken and fields that the data set does not have."""
-    seen = set[str]()
-    for place, row in enumerate(rows):
-        item = row["item_id"]
-        if served.has_item(item) or item in seen:
-            raise refuse(
-                409, Fault(field=f"items.{place}.item_id", found=show(item), expected="a new id")
-            )
-        seen.add(item)
-        for name in row:
-            if name != "item_id" and name not in served.fields:
-                raise refuse(
-                    422,
-                    Fault(
-                        field=f"items.{place}.{show_name(name)}",
-                        found="an unknown field",
-                        expected=f"only {', '.join(['item_id', *served.fields])}",
-                        nearest=get_close_matches(name, served.fields, n=1),
-                    ),
-                )
 
 
 def _list(served: Served, ids: Sequence[str], scores: Sequence[float]) -> ItemList:

@@ -25,6 +25,7 @@ Id = Annotated[
     StringConstraints(min_length=1, max_length=LONGEST_ID),
 ]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # ids are exact, a float is not
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_ITEMS)]
 
@@ -83,12 +84,17 @@ class ScoreRequest(_Request):
 
 
 class NewItem(BaseModel):
-    """A new item: its id, and its content in the fields of the data set."""
+    """A new item: its id, and its content in the fields of the data set.
+
+    Fields may also have the names of the columns that the tables were made from.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-    __pydantic_extra__: dict[str, Text | Number | None]
+    __pydantic_extra__: dict[str, Text | Whole | Number | None]
 
-    item_id: Id
+    item_id: Id | None = Field(
+        default=None, description="required, unless the column of your own file has it"
+    )
 
 
 class AddRequest(_Request):

@@ -33,6 +33,11 @@ class Served:
         self.since = now()
         frame = run.items
         self.fields = [name for name in frame.columns if name != "item_id"]
+        called = run.tables.manifest.get("source_columns", {})
+        known = ("item_id", *self.fields)
+        self.own_columns = {
+            column: name for name, column in called.items() if name in known and column not in known
+        }  # of the user's own file of items
         self.title = "title" if "title" in self.fields else next(iter(_texts(frame)), None)
         self._labels = [name for name in self.fields if _is_label(frame[name], name, self.title)]
         self._known = _Items(frame, self.title, self._labels)

@@ -35,6 +35,8 @@ class FakeRun:
     ) -> None:
         generator = np.random.default_rng(seed)
         self.name, self.folder = f"fake/{name}", Path(name)
+        columns = {"user_id": "customer", "item_id": "sku", "price": "Preis", "title": "brand"}
+        self.tables = SimpleNamespace(manifest={"source_columns": columns})
         self.config = SimpleNamespace(model=SimpleNamespace(name="fake"))
         self.vectors = generator.standard_normal((items, 8)).astype(np.float32)
         self.items = pd.DataFrame(

@@ -67,6 +67,24 @@ def test_a_reader_without_history_is_answered_with_a_notice(client: Client) -> N
     assert client.post("/recommend", {"user": "u3"})[1]["notice"] is None
 
 
+def test_a_new_item_may_have_the_columns_of_the_users_own_file() -> None:
+    with serving(make_server(FakeRun())) as own:
+        new = {"sku": 4711, "title": "walnut bench", "Preis": 3.5, "brand": "Tarn"}
+        assert own.post("/items", {"items": [new]})[1]["added"] == ["4711"]
+        _, found = own.get("/items?query=walnut")
+        assert found["items"][0]["labels"] == ["Tarn", "price 3.5"]  # brand is a field, no title
+        for item, told in (
+            ({"item_id": "a", "sku": "b", "title": "x"}, "items.0.sku: found a second value"),
+            ({"title": "x"}, "expected an id (or sku, the column of your file)"),
+            ({"sku": "", "title": "x"}, "items.0.sku: found"),
+            ({"sku": "c", "Pries": 1}, "expected only item_id (or sku), title, brand, price (or"),
+            ({"sku": "4711", "title": "x"}, "expected a new id"),
+        ):
+            status, answer = own.post("/items", {"items": [item]})
+            assert status in (409, 422)
+            assert told in answer["error"]
+
+
 def test_a_new_item_is_recommended_found_and_counted() -> None:
     with serving(make_server(FakeRun())) as own:
         item = {"item_id": "new", "title": "walnut bench", "price": 3.5}
