@@ -113,7 +113,7 @@ function pickedChanged() {
   attempt(recommend);
 }
 
-function tell(notice) {
+function showNotice(notice) {
   $("notice").textContent = notice ?? "";
   $("notice").hidden = !notice;
 }
@@ -123,7 +123,7 @@ async function recommend() {
   $("empty").hidden = Boolean(state.reader);
   $("list-title").textContent = state.reader ? `Recommended to ${state.reader.user ?? "a new user"}` : "Recommended";
   if (!state.reader) {
-    tell(null);
+    showNotice(null);
     return $("items").replaceChildren();
   }
   $("list").classList.add("busy");
@@ -132,7 +132,7 @@ async function recommend() {
     const found = await ask("/recommend", body);
     if (turn !== state.asked) return; // a later question is under way
     fill($("items"), found.items);
-    tell(found.notice);
+    showNotice(found.notice);
   } finally {
     if (turn === state.asked) $("list").classList.remove("busy");
   }
