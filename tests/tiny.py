@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from legos.data.manifest import tokenizer_file
 from legos.files import sha256_of_file, sha256_of_text, write_array, write_json
 
 CATEGORIES = ("sports", "finance", "music", "travel")
@@ -145,6 +146,19 @@ def _write_split(
     writer.scalar(split, "time", np.full(rows, -1), np.int64, None)
     writer.lists(split, "candidates", candidates, np.int32, "item_id")
     writer.lists(split, "labels", labels, np.int8, None)
+
+
+def cut_otherwise(folder: Path, source: str = "letters") -> None:
+    """Let tables say that another tokenizer than plain words made their tokens."""
+    path, place = folder / "manifest.json", tokenizer_file("words", source)
+    manifest = json.loads(path.read_text())
+    manifest["tokenizers"]["words"]["source"] = source
+    write_json(folder / place, {})
+    manifest["files"][place] = {
+        "bytes": (folder / place).stat().st_size,
+        "sha256": sha256_of_file(folder / place),
+    }
+    write_json(path, manifest)
 
 
 class _Writer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from legos.config.document import Document, KeyPath, merge, value_at
 from legos.config.locations import headline, locate, own_yamls, tables_of, yamls
@@ -28,7 +28,9 @@ from legos.config.yaml_files import (
 )
 from legos.errors import ConfigError, nearest
 from legos.home import home
-from legos.registry import bricks
+
+if TYPE_CHECKING:
+    from legos.registry import Registry
 
 OWN = "own"
 """The group of models that have a YAML in ``config/model/`` and no row."""
@@ -153,8 +155,9 @@ def read_model(name: str) -> Document:
     model = known.get(name) or known.get(path.stem)
     here = is_shipped or path.parent.resolve() == _FOLDER
     here = here or ("/" not in name and not (path.suffix and path.is_file()))
-    if model is None and name in bricks("baseline").names():
-        fitted = [each for each in bricks("baseline").names() if each in known]
+    baselines = _registry("baseline").names() if model is None else ()
+    if name in baselines:
+        fitted = [each for each in baselines if each in known]
         raise ConfigError(
             f"--model {name}: a baseline that is no model, because it learns nothing; measure it "
             f"beside a model with --exp.baselines '[{name}]'; baselines that are models: "
@@ -297,14 +300,20 @@ def use_bricks(run: Document, prefix: KeyPath, names: Mapping[str, str], place: 
     run.put(prefix, section)
 
 
+def _registry(family: str) -> Registry:
+    """The bricks of a family."""
+    from legos.registry import bricks  # imports pydantic, and the bricks torch: not for --help
+
+    return bricks(family)
+
+
 def _brick_settings(family: str, name: Any) -> Document:
     """The settings of a brick by its name in ``config/bricks.yaml``, or else its defaults."""
     table = read_document(CONFIG_FOLDER / "bricks.yaml")
     if name in table.data[family]:
         return table.part((family, name))
-    from legos.registry import bricks  # imports pydantic, and the bricks torch: not for --help
 
-    registry = bricks(family)
+    registry = _registry(family)
     if name not in registry.names():
         known = {*table.data[family], *registry.names()}
         raise ConfigError(f"unknown {registry.family} {name!r}; {nearest(str(name), known)}")

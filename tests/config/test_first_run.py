@@ -10,13 +10,13 @@ import pytest
 
 from legos.config.load import load_run_config
 from legos.config.schema import RunConfig
-from tests.tiny import tiny_tables
+from tests.tiny import cut_otherwise, tiny_tables
 
 Load = Callable[..., tuple[RunConfig, str]]
 SHOWN = {"train": "shown", "valid": "shown", "test": "shown"}
 UNIFORM = {"train": "uniform", "valid": "popularity", "test": "popularity"}
 NONE = {"train": "none", "valid": "none", "test": "none"}
-CHINESE = {"tokenizers": {"words": {"source": "smollm2", "sha256": ""}}}
+CHINESE = {"source": "smollm2"}  # of the tokenizer of the texts
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,12 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     folder = tiny_tables(tmp_path_factory.mktemp("data") / "tiny")
     manifest = json.loads((folder / "manifest.json").read_text())
 
-    def loaded(*words: str, fields: str = "[title@words, category]", **entries: Any) -> Any:
+    def loaded(
+        *words: str, fields: str = "[title@words, category]", source: str = "", **entries: Any
+    ) -> Any:
         (folder / "manifest.json").write_text(json.dumps(manifest | entries))
+        if source:
+            cut_otherwise(folder, source)
         text = f"name: tiny\nfolder: x\nfields: {fields}\nhistory_length: 6\n"
         (folder / "data.yaml").write_text(text)
         told: list[str] = []

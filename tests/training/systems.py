@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.modes.tiny_config import GLORY, MANNER, NAML, tiny_config
 from tests.systems.cllm4rec.world import world_config, world_tables
 from tests.systems.recsysllm.reviews import reviewed_tables
 from tests.systems.recsysllm.system import system_config
-from tests.tiny import tiny_tables
+from tests.tiny import cut_otherwise, tiny_tables
 
 
 def bricks(root: Path) -> RunConfig:
@@ -137,9 +136,7 @@ def recsysllm(root: Path) -> RunConfig:
 def tiger(root: Path) -> RunConfig:
     """Codes of words, dropout, accumulated gradients, two epochs of shown candidates."""
     tables = tiny_tables(root / "tables", num_items=24, num_users=12, num_impressions=22)
-    manifest = json.loads((tables / "manifest.json").read_text())
-    manifest["tokenizers"]["words"]["source"] = "letters"  # no words that MiniLM would know
-    (tables / "manifest.json").write_text(json.dumps(manifest))
+    cut_otherwise(tables)  # no words that MiniLM would know
     model = {
         "system": "tiger", "name": "tiger", "width": 8, "layers": 1, "heads": 2, "head_width": 4,
         "feed_forward": 16, "users": 5, "codes": {"levels": 2, "size": 6},

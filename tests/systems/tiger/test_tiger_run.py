@@ -80,7 +80,7 @@ def test_both_rankings_measure_the_same_lists(tables: Path, tmp_path: Path) -> N
     """The place of a click among all items follows from scores and from lists."""
     run(tiger(tables, tmp_path, mode="train", evaluate=LISTS))
     opened = legos.open(folder_of(tmp_path), device="cpu")
-    histories = [["N3", "N11"], ["N7"], []]
+    histories = [["N3", "N11"], ["N7"]]
     items = [f"N{number}" for number in range(60)]
     for history in histories:
         scores = opened.score([Reader(history=history)], items).to_numpy()[0]
