@@ -196,11 +196,10 @@ def _prepare(errand: Errand) -> Callable[[], object]:
             "(--exp config/exp/test.yaml, or add --exp.mode test to the command of the training)"
         )
     from legos.config.refusals import check_tables
-    from legos.data.manifest import MANIFEST
     from legos.data.tables import Tables
 
     if errand.check:
-        if (config.data.folder / MANIFEST).is_file():
+        if config.data.folder.exists():
             check_tables(config, Tables.load(config.data.folder).manifest)
         from legos.modes.check import check
 

@@ -58,7 +58,7 @@ class FieldConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        """A bare column name stands for a field; the name follows from the column."""
+        """Read a bare column name as a field; by default the field is named after its column."""
         if isinstance(value, str):
             value = {"column": value}
         if isinstance(value, dict) and isinstance(value.get("column"), str):

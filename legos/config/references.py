@@ -75,7 +75,7 @@ def resolve(document: Document, variables: Mapping[str, Any]) -> Document:
 
 
 class _TooLarge(Exception):
-    """What a reference stands for is larger than any configuration; the path as smartdict's."""
+    """The value of a reference is larger than any configuration; the path is smartdict's."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)

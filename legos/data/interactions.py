@@ -145,8 +145,8 @@ def with_generated(
     """Every history state of a user with what a model wrote for that user.
 
     Args:
-        owners: user of each state; the number of users stands for one that the tables do not know,
-            for whom nothing was written.
+        owners: user of each state; an unknown user, for whom nothing was written, has the
+            number of users as its number.
 
     Raises:
         DataError: the column holds no items.

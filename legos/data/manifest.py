@@ -173,10 +173,10 @@ def tokenizer_file(name: str, source: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a tables folder, whose files have the sizes that it says.
+    """Read the manifest of a tables folder and compare the sizes of its files.
 
     Raises:
-        DataError: there is none, it is of another format or damaged, or a file is missing or cut
+        DataError: no manifest, one of another format or damaged, or a file that is missing or cut
             short.
     """
     path = folder / MANIFEST

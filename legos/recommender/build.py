@@ -147,7 +147,7 @@ def build_recommender(
 def _build(
     key: str, registry: Registry, config: BrickConfig, context: Mapping[str, Any]
 ) -> nn.Module:
-    """A brick; what it refuses is told with its place in the configuration."""
+    """Build a brick; its errors name its place in the configuration."""
     try:
         return build_brick(registry, config, context)
     except ConfigError as error:

@@ -30,7 +30,7 @@ class Readers:
     """R readers: users or histories to recommend for.
 
     Attributes:
-        users: ``(R,)`` int64; the number of users stands for somebody whom the tables do not know.
+        users: ``(R,)`` int64; an unknown user has the number of users as its number.
         histories: R rows of item numbers (int64), oldest first, as long as they are.
     """
 
